@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import threading
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, replace
@@ -90,32 +89,25 @@ def merge(
 
 def in_order(readers: Sequence[IndexReader]) -> list[IndexReader]:
     """The indexes as given, or all shards of a corpus in their order. Raises UsageError, BuildStateError."""
-    if len(readers) < 2:
-        raise UsageError("name two indexes or more to merge")
-    counts = Counter(str(reader.folder.resolve()) for reader in readers)
-    if twice := [folder for folder, count in counts.items() if count > 1]:
-        raise UsageError(f"{twice[0]} is named twice: name each index once")
-    shards = [reader.manifest.corpus.get("shard") for reader in readers]
-    if not any(shards):
+    folders = {reader.folder.resolve() for reader in readers}
+    if len(folders) < max(2, len(readers)):
+        raise UsageError("name two indexes or more to merge, and each of them once")
+    shards = [str(reader.manifest.corpus.get("shard") or "no shard") for reader in readers]
+    if set(shards) == {"no shard"}:
         return list(readers)
-    if not all(shards):
-        whole = readers[shards.index(None)].name
-        raise BuildStateError(f"{whole} is no shard, and others are: merge all shards of a corpus first")
-    numbered = [(Shard.parse(str(shard)), reader) for shard, reader in zip(shards, readers, strict=True)]
-    numbered.sort(key=lambda pair: pair[0].number)
-    for (before, one), (shard, other) in pairwise(numbered):
-        if shard.count != before.count or shard.number == before.number:
-            raise BuildStateError(
-                f"the shards {before} ({one.name}) and {shard} ({other.name}) overlap: "
-                "name each shard of one build once"
-            )
+    count = Shard.parse(min(shards)).count
+    wanted = [f"{number}/{count}" for number in range(1, count + 1)]
+    missing = [shard for shard in wanted if shard not in shards]
+    if missing or len(shards) > count:
+        what = f"shards are missing ({listed(missing, 3)})" if missing else f"these are not {count} shards"
+        named = [f"{reader.name} ({shard})" for reader, shard in zip(readers, shards, strict=True)]
+        raise BuildStateError(
+            f"{what}: name each of 1/{count} to {count}/{count} once, not {listed(named, 6)}"
+        )
+    ordered = [readers[shards.index(shard)] for shard in wanted]
+    for one, other in pairwise(ordered):
         _refuse_others(one, other)
-    count = numbered[0][0].count
-    missing = sorted({*range(1, count + 1)} - {shard.number for shard, _ in numbered})
-    if missing:
-        names = listed([f"{number}/{count}" for number in missing], 3)
-        raise BuildStateError(f"shards are missing ({names}): build them, then merge all")
-    return [reader for _, reader in numbered]
+    return ordered
 
 
 def _refuse_others(one: IndexReader, other: IndexReader) -> None:
@@ -123,21 +115,17 @@ def _refuse_others(one: IndexReader, other: IndexReader) -> None:
     mine, others = (by_option(reader.manifest.corpus) for reader in (one, other))
     for key in sorted({*mine, *others} - {"shard"}):
         if mine.get(key) != others.get(key):
+            values = f"{mine.get(key)} and {others.get(key)}"
             raise BuildStateError(
-                f"{one.name} and {other.name} are not shards of one corpus: `{key}` is {mine.get(key)} and "
-                f"{others.get(key)}"
+                f"{one.name} and {other.name} are not shards of one corpus: `{key}` is {values}"
             )
-    if _listing(one) != _listing(other):
+    positions = [reader.manifest.source.position for reader in (one, other)]
+    listings = [position.get("names") for position in positions if isinstance(position, Mapping)]
+    if listings[:1] != listings[1:]:  # digests of the names and sizes of all files
         raise BuildStateError(
             f"{one.name} and {other.name} are not shards of the same files: files were added, removed or "
             "changed between their builds; build one of them again with `restart`"
         )
-
-
-def _listing(reader: IndexReader) -> Any:
-    """The digest of the names and sizes of all files, of which the index is a shard."""
-    position = reader.manifest.source.position
-    return position.get("names") if isinstance(position, Mapping) else None
 
 
 def merged_manifest(readers: Sequence[IndexReader]) -> Manifest:

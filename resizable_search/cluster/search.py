@@ -22,8 +22,8 @@ from resizable_search.cluster.connection import (
     SILENT,
     RayOptions,
     actor_class,
+    as_raised,
     connected,
-    last_line,
     start_problem,
     without_sign,
 )
@@ -92,9 +92,9 @@ class RayEngine:
     def _merged(self, call: Callable[[Any, Sequence[int]], Any], m: int, k: int) -> ScanResult:
         """What all actors answer, as one result. Raises ClusterError."""
         results: list[ScanResult] = []
-        missing = []
+        missing: list[str] = []
         for share, outcome in zip(self._shares, self._outcomes(call), strict=True):
-            if isinstance(outcome, ClusterError):
+            if isinstance(outcome, str):
                 names = listed([f"part {number + 1}" for number in share], 4)
                 missing.append(f"{names} cannot be scanned: {outcome}")
                 continue
@@ -119,7 +119,7 @@ class RayEngine:
 
     def _outcomes(
         self, call: Callable[[Any, Sequence[int]], Any]
-    ) -> Iterator[Sequence[ScanResult | RsearchError] | ClusterError]:
+    ) -> Iterator[Sequence[ScanResult | RsearchError] | str]:
         """What each actor replies for its parts, or why it does not."""
         actors, ray = list(self._actors), self._ray
         scans = {
@@ -129,20 +129,19 @@ class RayEngine:
         }
         silent = without_sign(ray, {scan: actors[number] for number, scan in scans.items()})
         for number, actor in enumerate(actors):
-            problem, is_silent = f"its actor gives {SILENT}", True
-            if number in scans and scans[number] not in silent:
-                is_silent = False
-                try:
-                    yield ray.get(scans[number])
-                    continue
-                except ray.exceptions.RayTaskError as error:
-                    problem = f"it failed: {last_line(error)}"
-                except ray.exceptions.RayError as error:
-                    is_raised = "creation task" in str(error)
-                    problem = start_problem(error) if is_raised else DIED
-            if number in scans:
-                self._replace(number, actor, is_silent=is_silent)
-            yield ClusterError(problem)
+            scan = scans.get(number)
+            if scan is None or scan in silent:
+                if scan is not None:
+                    self._replace(number, actor, is_silent=True)
+                yield f"its actor gives {SILENT}"
+                continue
+            try:
+                yield ray.get(scan)
+            except ray.exceptions.RayTaskError as error:
+                yield str(as_raised(error, "its actor"))
+            except ray.exceptions.RayError as error:
+                self._replace(number, actor, is_silent=False)
+                yield start_problem(error) if "creation task" in str(error) else DIED
 
     def _replace(self, number: int, actor: Any, *, is_silent: bool) -> None:
         with self._lock:
@@ -178,7 +177,11 @@ def nodes_of(options: RayOptions, folder: Path, generation: int) -> list[tuple[s
                 call = function.options(scheduling_strategy=where).remote(str(folder.resolve()), generation)
                 calls[call] = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
         done, _ = ray.wait(list(calls), num_returns=len(calls), timeout=PATIENCE)
-        return sorted((name, ray.get(call) if call in done else []) for call, name in calls.items())
+        readable: dict[Any, list[int]] = {}
+        for call in done:
+            with suppress(ray.exceptions.RayError):  # of a node without rsearch
+                readable[call] = ray.get(call)
+        return sorted((name, readable.get(call, [])) for call, name in calls.items())
 
 
 class RayEngines:

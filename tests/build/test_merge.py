@@ -143,17 +143,19 @@ def test_shards_that_are_not_all_of_one_corpus_are_refused(home, folder, tmp_pat
     (other,) = lists(home, "other")
     with pytest.raises(BuildStateError, match=r"shards are missing \(1/3\)"):
         merged(home, [s2, s3])
-    with pytest.raises(BuildStateError, match=r"other is no shard, and others are"):
+    with pytest.raises(
+        BuildStateError, match=r"not 3 shards: name each of 1/3 to 3/3 once, not .*other \(no shard\)"
+    ):
         merged(home, [s1, s2, s3, other])
-    with pytest.raises(UsageError, match=r"is named twice"):
+    with pytest.raises(UsageError, match=r"each of them once"):
         merged(home, [s1, s2, s3, s2])
     with pytest.raises(UsageError, match=r"two indexes or more"):
         merged(home, [s1])
     more = make(home, "more", FilesCorpus([folder], rules=RULES, shard="2/3"))
-    with pytest.raises(BuildStateError, match=r"2/3 \(s2\) and .*2/3 \(more\) overlap"):
+    with pytest.raises(BuildStateError, match=r"once, not .*s2 \(2/3\), .*more \(2/3\)"):
         merged(home, [s1, s2, s3, more])
     make(home, "more", FilesCorpus([folder], rules=RULES, shard="2/4"), restart=True)
-    with pytest.raises(BuildStateError, match=r"overlap: name each shard of one build once"):
+    with pytest.raises(BuildStateError, match=r"missing \(2/3\): .*more \(2/4\)"):
         merged(home, [s1, s3, more])
     make(home, "more", FilesCorpus([folder], rules=RULES, shard="2/3", chars=10), restart=True)
     with pytest.raises(BuildStateError, match=r"not shards of one corpus: `chars` is 1200 and 10"):

@@ -1,5 +1,6 @@
 """Clusters that are not there, and options that make no sense."""
 
+import pickle
 import re
 import socket
 import threading
@@ -11,8 +12,9 @@ import pytest
 from resizable_search.cluster import connection
 from resizable_search.cluster.connection import RayOptions, connected
 from resizable_search.cluster.embedder import on_cluster
+from resizable_search.embedders.http import TooLongError
 from resizable_search.embedders.lsa import LsaEmbedder
-from resizable_search.errors import ClusterError, RsearchError, UsageError
+from resizable_search.errors import ClusterError, NoCredentialsError, RsearchError, ServiceError, UsageError
 
 
 @contextmanager
@@ -129,10 +131,25 @@ def test_calls_without_a_sign_of_life_are_found(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "error",
+    [
+        TooLongError("too long", "8192 tokens, however you requested 10031"),
+        NoCredentialsError("no key", "set one", "choose another embedder"),
+        ServiceError("busy", retry_after=3.0, status=503),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_of_another_process_is_what_it_was(error):
+    copied = pickle.loads(pickle.dumps(error))
+    assert (type(copied), str(copied), vars(copied)) == (type(error), str(error), vars(error))
+
+
+@pytest.mark.parametrize(
     ("words", "problem"),
     [
         ("creation task\nModuleNotFoundError: No module named 'x'", "ModuleNotFoundError.*; install resiz"),
         ("creation task\nresizable_search.errors.ClusterError: another", "^another$"),
+        ("creation task\nTypeError: takes 2", r"^TypeError: takes 2; install resizable_search \S+ on every"),
         ("The actor died", r"they die before they are ready \(The actor died\): look at"),
     ],
 )

@@ -23,7 +23,7 @@ HEAD = 2
 """Lines of a block before its signs: the factors of its rows, two bytes each."""
 
 TABLE_LIMIT = 127
-"""The most that four of a query's small integers add up to: two such sums fit into a byte."""
+"""The most that a look-up's share of a query's small integers adds up to: two such sums fit into a byte."""
 
 FEW = 4  # queries for which bytes are looked up one by one
 
@@ -111,24 +111,28 @@ def _signs(packed: NDArray[np.uint8]) -> Floats:
 
 
 def small_queries(queries: Floats) -> NDArray[np.int8]:
-    """Queries (m, d) float32 as small integers (m, d padded to 8), by a power of two each.
+    """Queries (m, d) float32 as small integers (m, d padded to 8), each by a scale of its own.
 
-    The magnitudes of four neighbours add up to TABLE_LIMIT at most, and to less where there are so many
-    that all would not fit into 16 bits.
+    The magnitudes that one look-up adds come to TABLE_LIMIT at most, and to less where there are so many that
+    all would not fit into 16 bits. A look-up takes half a byte of signs, or six bits of it, or the other
+    two bits of three bytes (`kernels.lookup`): the integers are the same for all.
     """
     m, d = queries.shape
     wide = np.zeros((m, d + -d % 8))
     wide[:, :d] = queries
-    a, b, c, e = np.moveaxis(np.abs(wide).reshape(m, -1, 4), 2, 0)
-    largest = (a + b + c + e).max(axis=1)
+    a, b, c, e, f, g, h, i = np.moveaxis(np.abs(wide).reshape(m, -1, 8), 2, 0)
+    twos = np.zeros((m, a.shape[1] + -a.shape[1] % 3))
+    twos[:, : a.shape[1]] = h + i
+    threes = twos[:, ::3] + twos[:, 1::3] + twos[:, 2::3]
+    largest = np.concatenate([a + b + c + e + f + g, f + g + h + i, threes], axis=1).max(axis=1)
     largest[largest == 0.0] = 1.0
-    _, exponents = np.frexp((table_limit(d) - 2) / largest)
-    small: NDArray[np.int8] = np.rint(np.ldexp(wide, exponents[:, None] - 1)).astype(np.int8)
+    wide *= ((table_limit(d) - 3) / largest)[:, None]
+    small: NDArray[np.int8] = np.rint(wide).astype(np.int8)
     return small
 
 
 def table_limit(dim: int) -> int:
-    """The most that four neighbours of a query of so many numbers may add up to."""
+    """The most that a look-up's share of a query of so many numbers may add up to."""
     return max(16, min(TABLE_LIMIT, 65535 // (2 * -(-dim // 8))))
 
 

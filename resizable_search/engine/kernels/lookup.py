@@ -1,14 +1,13 @@
 """Scores of 64 rows at once from one-bit codes, by look-ups in registers.
 
-Four signs of a row are an index into a table of 16 sums of four of the query's integers. An instruction
-looks up 16 to 64 such indexes. Each table has what agrees: S is the sum of |z| where the signs of row and
-query are equal, at most 127 for four numbers; with T, the sum of all |z|, the score is (2 S - T) x the row's
-factor. Sums of two tables fit into bytes, and all of them into 16 bits (`short_codes.small_queries`).
+Four signs of a row are an index into a table of 16 sums of four of the query's integers; six, where the
+processor looks up 64 bytes, into one of 64. An instruction looks up 16 to 64 such indexes. Each table has
+what agrees: S is the sum of |z| where the signs of row and query are equal, at most 127 in a table; with T,
+the sum of all |z|, the score is (2 S - T) x the row's factor. Sums of two tables fit into bytes, and all of
+them into 16 bits (`short_codes.small_queries`).
 
 Processors without AVX2 take plain loops, with the same results.
 """
-
-import math
 
 import numpy as np
 from llvmlite import ir
@@ -40,13 +39,41 @@ _BYTES, _WORDS, _FLOATS = ir.VectorType(I8, 64), ir.VectorType(I16, 32), ir.Vect
 _uint8 = pointer_to(types.uint8)
 
 
+def _tables_of_64():
+    """Whether an instruction looks up 64 bytes of a table of 64."""
+    return "+avx512vbmi" in FEATURES
+
+
 def _look_up(builder, table, indexes):
-    """The bytes of a table <16 x i8> at indexes <64 x i8>, each below 16."""
+    """The bytes of a table <n x i8> at the lower four or six bits of indexes <64 x i8>."""
+    if table.type.count == 64:
+        return call(builder, "llvm.x86.avx512.permvar.qi.512", _BYTES, table, indexes)
     everywhere = shuffle(builder, table, list(range(16)) * 4)
     if "+avx512bw" in FEATURES:
         return call(builder, "llvm.x86.avx512.pshuf.b.512", _BYTES, everywhere, indexes)
     half = ir.VectorType(I8, 32)
     return by_halves(builder, "llvm.x86.avx2.pshuf.b", half, (everywhere, indexes))
+
+
+def _indexes(builder, signs):
+    """The indexes <64 x i8> into the tables of one or three lines of signs, in the order of `number_of`."""
+
+    def shifted(line, bits):
+        moved = builder.lshr(builder.bitcast(line, _WORDS), splat(_WORDS, bits))
+        return builder.bitcast(moved, _BYTES)
+
+    def mixed(low, high, bits):
+        mask = (1 << bits) - 1
+        return builder.or_(
+            builder.and_(low, splat(_BYTES, mask)), builder.and_(high, splat(_BYTES, 255 - mask))
+        )
+
+    if not _tables_of_64():
+        return [builder.and_(each, splat(_BYTES, 15)) for each in (signs[0], shifted(signs[0], 4))]
+    if len(signs) == 1:
+        return [signs[0], shifted(signs[0], 6)]
+    rest = [shifted(line, bits) for line, bits in zip(signs, (6, 4, 2), strict=True)]
+    return [*signs, mixed(mixed(rest[0], rest[1], 2), rest[2], 4)]
 
 
 def _in_registers(count):
@@ -83,28 +110,35 @@ def _in_registers(count):
             sums = [
                 [cgutils.alloca_once_value(builder, splat(_WORDS, 0)) for _ in range(2)] for _ in range(count)
             ]
-            with cgutils.for_range(builder, lines) as loop:
-                offset = builder.mul(loop.index, number(CODE_ROWS))
-                prefetch(builder, builder.gep(later, [offset]))
-                signs, low = load(codes, offset, _BYTES), splat(_BYTES, 15)
-                shifted = builder.lshr(builder.bitcast(signs, _WORDS), splat(_WORDS, 4))
-                indexes = builder.and_(signs, low), builder.and_(builder.bitcast(shifted, _BYTES), low)
-                for query, (both, upper) in enumerate(sums):
-                    place = builder.add(
-                        builder.mul(loop.index, number(32)), builder.mul(stride, number(query))
-                    )
-                    found = [
-                        _look_up(
-                            builder,
-                            load(own_tables, builder.add(place, number(16 * i)), ir.VectorType(I8, 16)),
-                            indexes[i],
-                        )
-                        for i in range(2)
-                    ]
-                    pair = builder.bitcast(builder.add(*found), _WORDS)
-                    builder.store(builder.add(builder.load(both), pair), both)
-                    odd = builder.lshr(pair, splat(_WORDS, 8))
-                    builder.store(builder.add(builder.load(upper), odd), upper)
+            table, line, place = ir.VectorType(I8, 64 if _tables_of_64() else 16), number(0), number(0)
+            for together in (3, 1) if _tables_of_64() else (1,):
+                turns = builder.sdiv(builder.sub(lines, line), number(together))
+                with cgutils.for_range(builder, turns) as loop:
+                    here = builder.add(line, builder.mul(loop.index, number(together)))
+                    offset, signs = builder.mul(here, number(CODE_ROWS)), []
+                    for i in range(together):
+                        prefetch(builder, builder.gep(later, [builder.add(offset, number(i * CODE_ROWS))]))
+                        signs.append(load(codes, builder.add(offset, number(i * CODE_ROWS)), _BYTES))
+                    indexes = _indexes(builder, signs)
+                    bytes_of_turn = number(len(indexes) * table.count)
+                    at = builder.add(place, builder.mul(loop.index, bytes_of_turn))
+                    for query, (both, upper) in enumerate(sums):
+                        own = builder.add(at, builder.mul(stride, number(query)))
+                        found = [
+                            _look_up(
+                                builder,
+                                load(own_tables, builder.add(own, number(i * table.count)), table),
+                                each,
+                            )
+                            for i, each in enumerate(indexes)
+                        ]
+                        for a, b in zip(found[::2], found[1::2], strict=True):
+                            pair = builder.bitcast(builder.add(a, b), _WORDS)
+                            builder.store(builder.add(builder.load(both), pair), both)
+                            odd = builder.lshr(pair, splat(_WORDS, 8))
+                            builder.store(builder.add(builder.load(upper), odd), upper)
+                line = builder.add(line, builder.mul(turns, number(together)))
+                place = builder.add(place, builder.mul(turns, bytes_of_turn))
             wide = ir.VectorType(I32, 16)
             factors = []
             for group in range(4):
@@ -147,8 +181,8 @@ def plain_look_up(count):
     """A function: the scores of a block's rows for `count` queries.
 
     Called as look_up(address, step, lines, tables, first, totals, bounds, keys, masks). A block of `lines`
-    lines of signs is at `address`, the next one `step` bytes further on. tables (m, 2 x lines, 16) uint8,
-    totals and bounds (m,) float32 are those of all queries, of which `first` and the next ones are meant.
+    lines of signs is at `address`, the next one `step` bytes further on. tables (`new_tables`), totals and
+    bounds (m,) float32 are those of all queries, of which `first` and the next ones are meant.
     keys (count, 64) float32 become the scores, masks (count,) uint64 which of them reach the bound.
     """
 
@@ -218,36 +252,67 @@ def lowest_bit(context, word):
 
 _make = _in_registers if "+avx2" in FEATURES else plain_look_up
 look_up_1, look_up_4 = _make(1), _make(4)
+WIDE = _tables_of_64()
+
+
+@njit(nogil=True)
+def new_tables(m, lines, wide):
+    """Room for the tables of m queries: (m, tables, 64 or 16) uint8."""
+    if wide:
+        return np.empty((m, 4 * (lines // 3) + 2 * (lines % 3), 64), np.uint8)
+    return np.empty((m, 2 * lines, 16), np.uint8)
+
+
+@njit(nogil=True, inline="always")
+def number_of(table, bit, lines, wide):
+    """The number of a query that a bit of an index into a table stands for; 8 x lines for none.
+
+    Of three lines the first three tables have the lower six bits each, the fourth the upper two of each. Of
+    a line that is left over, one table has six bits, and one has two.
+    """
+    if not wide:
+        return 4 * table + bit
+    threes = lines // 3
+    if table < 4 * threes:
+        line, kind = 3 * (table // 4), table % 4
+        return 8 * (line + kind) + bit if kind < 3 else 8 * (line + bit // 2) + 6 + bit % 2
+    line, is_upper = 3 * threes + (table - 4 * threes) // 2, table % 2
+    if is_upper and bit > 1:
+        return 8 * lines
+    return 8 * line + 6 * is_upper + bit
 
 
 @njit(nogil=True)
 def make_tables(queries, limit, tables, totals):
-    """The tables (m, groups, 16) uint8 of queries (m, d) float32, and their sums of all |z| (m,) float32.
+    """Fill the tables (`new_tables`) of queries (m, d) float32, and their sums of all |z| (m,) float32.
 
-    The integers z are those of `short_codes.small_queries`; groups is d / 4, padded to an even number.
+    The integers z are those of `short_codes.small_queries`.
     """
     m, d = queries.shape
-    groups = tables.shape[1]
-    z = np.zeros(4 * groups, np.int64)
+    lines, wide = (d + 7) // 8, tables.shape[2] == 64
+    z, size = np.zeros(8 * lines + 1, np.int64), np.zeros(8 * lines)
     for query in range(m):
-        row = queries[query]
-        largest = 0.0
-        for group in range(groups):
-            four = 0.0
-            for i in range(4 * group, min(4 * group + 4, d)):
-                four += abs(np.float64(row[i]))
-            largest = max(largest, four)
-        _, exponent = math.frexp((limit - 2) / (largest if largest > 0.0 else 1.0))
+        largest = three = 0.0
+        for i in range(d):
+            size[i] = abs(np.float64(queries[query, i]))
+        for line in range(lines):
+            a, b, c, e, f, g, h, i = size[8 * line : 8 * line + 8]
+            four, two = a + b + c + e, h + i
+            three = two if line % 3 == 0 else three + two
+            largest = max(largest, four + f + g, f + g + h + i, three)
+        scale = (limit - 3) / (largest if largest > 0.0 else 1.0)
         total = 0
         for i in range(d):
-            z[i] = np.int64(np.rint(math.ldexp(np.float64(row[i]), exponent - 1)))
+            z[i] = np.int64(np.rint(np.float64(queries[query, i]) * scale))
             total += abs(z[i])
         totals[query] = np.float32(total)
-        for group in range(groups):
-            for index in range(16):
-                agree = 0
-                for i in range(4):
-                    number = z[4 * group + i]
-                    if (number > 0) == (index >> i & 1):
-                        agree += abs(number)
-                tables[query, group, index] = agree
+        for table in range(tables.shape[1]):
+            own = tables[query, table]
+            agree = 0  # with a row that is below the mean everywhere
+            for bit in range(6 if wide else 4):
+                agree -= min(z[number_of(table, bit, lines, wide)], 0)
+            own[0] = agree
+            for bit in range(6 if wide else 4):
+                more = z[number_of(table, bit, lines, wide)]
+                for index in range(1 << bit):
+                    own[index + (1 << bit)] = own[index] + more

@@ -18,6 +18,7 @@ from resizable_search.engine.kernels.basics import (
     span_of,
 )
 from resizable_search.engine.kernels.lookup import (
+    WIDE,
     bits_of,
     factor_at,
     factors_of,
@@ -26,6 +27,7 @@ from resizable_search.engine.kernels.lookup import (
     look_up_4,
     lowest_bit,
     make_tables,
+    new_tables,
 )
 from resizable_search.engine.parts import CODES, CODES_WIDTH, FIRST, ROWS
 from resizable_search.engine.short_codes import CODE_ROWS, HEAD
@@ -91,7 +93,7 @@ def scan_one_bit(table, dim, limit, queries, progress, chunk, k, bounds, words, 
     since this scan never gives up.
     """
     m, lines = queries.shape[0], (dim + 7) // 8
-    tables, totals = np.empty((m, 2 * lines, 16), np.uint8), np.empty(m, np.float32)
+    tables, totals = new_tables(m, lines, WIDE), np.empty(m, np.float32)
     make_tables(queries, limit, tables, totals)
     rows = rows_of(table)
     start = add_rows(progress, TAKEN, chunk)
@@ -196,7 +198,7 @@ def rescore_one_bit(table, dim, limit, queries, rows, best):
     """
     scored = 0
     m, lines, k = queries.shape[0], (dim + 7) // 8, best.shape[1]
-    tables, totals = np.empty((m, 2 * lines, 16), np.uint8), np.empty(m, np.float32)
+    tables, totals = new_tables(m, lines, False), np.empty(m, np.float32)
     make_tables(queries, limit, tables, totals)
     words = np.empty(rows.shape[1], np.uint64)
     for query in range(rows.shape[0]):

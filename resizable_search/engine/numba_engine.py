@@ -145,7 +145,7 @@ class NumbaEngine:
         def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
             self._kernels.best_words(*buffers.candidates, best[part])
 
-        kernel, room = self._kernels.scan_one_bit, 3 * k + 2 * ROOM
+        kernel, room = self._kernels.scan_one_bit, 2 * k + 128  # little: so a good bound comes soon
         scan = Scan(kernel, fixed, [queries], (k,), len(parts), bytes_of_row, room, words=True)
         parallel_scan(scan, len(queries), self.threads, finish)
         return ScanResult(self._unpacked(best), 0, len(parts) * bytes_of_row, "1bit")

@@ -37,6 +37,9 @@ _HALF = np.uint64(32)
 
 _uint8 = pointer_to(types.uint8)
 
+TILE = 32
+"""Blocks that some queries scan before the next ones do: both they and the tables stay in caches."""
+
 
 @njit(nogil=True, inline="always")
 def candidate(key, row):
@@ -125,34 +128,36 @@ def _collect(table, lines, tables, totals, start, stop, k, bounds, words, counts
         if begin >= end:
             continue
         allowed, step = allowed_of(table, part), table[part, CODES_WIDTH] * CODE_ROWS
-        for block in range(begin // CODE_ROWS, (end + CODE_ROWS - 1) // CODE_ROWS):
-            address = table[part, CODES] + block * step
+        blocks = begin // CODE_ROWS, (end + CODE_ROWS - 1) // CODE_ROWS
+        for tile in range(blocks[0], blocks[1], TILE):
             first = 0
             while first < m:
                 together = 4 if first + 4 <= m else 1
-                if together == 4:
-                    look_up_4(address, step, lines, tables, first, totals, least, keys, masks)
-                else:
-                    look_up_1(address, step, lines, tables, first, totals, least, keys, masks)
-                for j in range(together):
-                    query, mask = first + j, masks[j]
-                    while mask != 0:
-                        i = lowest_bit(mask)
-                        mask &= mask - np.uint64(1)
-                        row = block * CODE_ROWS + i
-                        if row < begin or row >= end or (allowed.size > 0 and allowed[row] == 0):
-                            continue
-                        word = candidate(keys[j, i], first_row + row)
-                        if word <= bounds[query]:
-                            continue
-                        count = counts[query]
-                        words[query, count] = word
-                        counts[query] = count + 1
-                        if count + 1 == capacity:
-                            select_best(words[query], capacity, k)
-                            counts[query] = k
-                            bounds[query] = words[query, k - 1]
-                            least[query] = key_of(bounds[query])
+                for block in range(tile, min(tile + TILE, blocks[1])):
+                    address = table[part, CODES] + block * step
+                    if together == 4:
+                        look_up_4(address, step, lines, tables, first, totals, least, keys, masks)
+                    else:
+                        look_up_1(address, step, lines, tables, first, totals, least, keys, masks)
+                    for j in range(together):
+                        query, mask = first + j, masks[j]
+                        while mask != 0:
+                            i = lowest_bit(mask)
+                            mask &= mask - np.uint64(1)
+                            row = block * CODE_ROWS + i
+                            if row < begin or row >= end or (allowed.size > 0 and allowed[row] == 0):
+                                continue
+                            word = candidate(keys[j, i], first_row + row)
+                            if word <= bounds[query]:
+                                continue
+                            count = counts[query]
+                            words[query, count] = word
+                            counts[query] = count + 1
+                            if count + 1 == capacity:
+                                select_best(words[query], capacity, k)
+                                counts[query] = k
+                                bounds[query] = words[query, k - 1]
+                                least[query] = key_of(bounds[query])
                 first += together
 
 

@@ -1,6 +1,5 @@
 """What a build starts from: options that the command line leaves out are those of the index that exists."""
 
-import os
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,14 +10,13 @@ from resizable_search.build.workspace import BuildOptions, by_option, check_name
 from resizable_search.corpora.chunking import chunking_of
 from resizable_search.embedders import registry
 from resizable_search.embedders.base import Embedder, PrecomputedEmbedder
-from resizable_search.embedders.models import canonical
 from resizable_search.errors import RsearchError
 from resizable_search.specs import EmbedderSpec, Json
 from resizable_search.store.layout import NAMES, Home, unfinished_build
 from resizable_search.store.manifest import read_manifest
 
-_OF_MODEL = ("document_prefix", "query_prefix", "width", "centred")
-_NAMES_OF_MODEL = ("served_as", "load_from")  # where a model is known by another name
+_OF_MODEL = ("document_prefix", "query_prefix", "width", "centred", "served_as", "load_from")
+_OF_ADDRESS = ("api_key_env", "encoding_format")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,30 +75,22 @@ class EarlierBuild:
         return {**options, **{name: asked[name] for name in given if name in asked}}
 
     def embedder(
-        self,
-        home: Home,
-        name: str,
-        model: str | None = None,
-        options: Mapping[str, str | int | None] | None = None,
+        self, home: Home, name: str, model: str | None, options: Mapping[str, str | int | None]
     ) -> Embedder:
         """The embedder of the index `name`, except for a `model` and `options` that are not None.
 
         Raises UsageError, IndexFormatError, and CredentialsError if it would send a key to an address that
         nobody named in this home.
         """
-        given = {option: value for option, value in (options or {}).items() if value is not None}
+        given = {option: value for option, value in options.items() if value is not None}
         spec = self.spec
         if spec is None or registry.embedder_class(self.kind).needs_fit:
             return registry.create(self.kind, model, given)
         if model is None and not given and not self.restarts:
             embedder = registry.reopen(spec, Path())
         else:
-            # These were chosen for the old address.
-            changed = {"api_key_env", "encoding_format"} if "base_url" in given else set()
-            if model is not None:
-                changed |= {*_NAMES_OF_MODEL}
-                names = (canonical(word) for word in (model, os.path.basename(os.path.abspath(model))))
-                changed |= {*(() if spec.model in names else _OF_MODEL)}
+            changed: tuple[str, ...] = _OF_MODEL if model not in (None, spec.model) else ()
+            changed += _OF_ADDRESS if "base_url" in given else ()
             stored = {option: value for option, value in spec.options.items() if option not in changed}
             embedder = registry.create(self.kind, model or spec.model, {**stored, **given})
         if "base_url" not in given:

@@ -211,9 +211,9 @@ def remove(
     ask = None if yes else lambda words: confirm(f"delete {words}")
     removed = removing.remove(index, home_of(home), ask)
     write_lines(f"removed {removed.words}")
-    if left := removed.left:
-        shown = ", ".join(left[:3]) + (" …" if len(left) > 3 else "")
-        raise RsearchError(f"kept {removed.folder} with other files: {shown}; delete it yourself")
+    if removed.left:
+        files = listed(removed.left, 3)
+        raise RsearchError(f"kept {removed.folder} with other files: {files}; delete it yourself")
 
 
 def warm(

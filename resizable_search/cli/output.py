@@ -3,11 +3,11 @@
 import csv
 import json
 import math
+import re
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from resizable_search.cli.help import with_flags
 from resizable_search.errors import RsearchError, UsageError
@@ -205,23 +205,18 @@ def json_object(value: Any, indent: int | None = 2) -> None:
 
 def open_hit(hit: "Hit") -> None:
     """Open the url of a hit in the browser. Raises RsearchError."""
-    url = hit.url
-    try:
-        scheme = urlsplit(url).scheme
-    except ValueError:
-        scheme = ""
-    if scheme not in ("http", "https", "file") or not url.isprintable() or " " in url:
-        raise RsearchError(f"hit {hit.rank} has the url {quoted(url)}: only http, https and file are opened")
-    open_url(url)
+    if not (re.fullmatch(r"(https?|file)://[^\s\[]\S*", hit.url) and hit.url.isprintable()):
+        shown = quoted(hit.url)
+        raise RsearchError(f"hit {hit.rank} has the url {shown}: only http, https and file are opened")
+    open_url(hit.url)
 
 
 def open_url(url: str) -> None:
     """Open a url in the browser. Raises RsearchError."""
     import webbrowser
 
-    try:
+    opened = False
+    with suppress(webbrowser.Error):
         opened = webbrowser.open(url)
-    except webbrowser.Error:
-        opened = False
     if not opened:
         raise RsearchError(f"there is no browser to open {url}: set $BROWSER")

@@ -39,22 +39,19 @@ class BeirFolder:
 
     @classmethod
     def find(cls, folder: Path, split: str = DEFAULT_SPLIT) -> "BeirFolder":
-        """The files of a folder, with one split. Raises UsageError, which lists what is there instead."""
+        """The files of a folder, with one split. Raises UsageError."""
         if not folder.is_dir():
-            problem = "is not a folder" if folder.exists() else "does not exist"
-            raise UsageError(f"{folder} {problem}: {_LAYOUT}")
+            raise UsageError(f"{folder} is not a folder: {_LAYOUT}")
         corpus, queries = (_maybe_packed(folder / name) for name in (CORPUS, QUERIES))
-        missing = [name for name, path in ((CORPUS, corpus), (QUERIES, queries)) if path is None]
-        if not (folder / QRELS).is_dir():
-            missing.append(f"{QRELS}/")
-        if corpus is None or queries is None or missing:
-            names = [path.name + "/" * path.is_dir() for path in folder.iterdir()]
-            raise UsageError(f"{folder} lacks {', '.join(missing)}, {_listed(names)}: {_LAYOUT}")
+        if corpus is None or queries is None or not (folder / QRELS).is_dir():
+            has = listed(sorted(path.name for path in folder.iterdir()), 6) or "no file"
+            raise UsageError(f"{folder} has {has}: {_LAYOUT}")
         qrels = _maybe_packed(folder / QRELS / f"{split}.tsv")
         if qrels is None:
-            splits = [path.name.partition(".tsv")[0] for path in (folder / QRELS).glob("*.tsv*")]
+            splits = sorted(path.name.partition(".tsv")[0] for path in (folder / QRELS).glob("*.tsv*"))
             raise UsageError(
-                f"{folder / QRELS} has no {split}.tsv, {_listed(splits)}: name a split with `split`"
+                f"{folder / QRELS} has no {split}.tsv, but {listed(splits, 6) or 'no split'}: name one with "
+                "`split`"
             )
         return cls(corpus, queries, qrels)
 
@@ -113,9 +110,3 @@ def _maybe_packed(path: Path) -> Path | None:
     """The file, or the packed one in its place."""
     paths = (path.with_name(path.name + packing) for packing in PACKINGS)
     return next((each for each in paths if each.is_file()), None)
-
-
-def _listed(names: list[str]) -> str:
-    """What is there: `but has a, b and 3 others`."""
-    shown = sorted(name for name in names if not name.startswith("."))
-    return f"but has {listed(shown, 6)}" if shown else "and is empty"

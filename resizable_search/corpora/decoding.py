@@ -75,14 +75,12 @@ class SourceFile:
     """A file to read. Reading raises UnreadableError.
 
     `encoding` is the codec of bytes that are not UTF-8; if it is '', it is guessed, as `guessed`.
-    `has_garbage`: something else was found behind the compressed data.
     """
 
     path: str
     packing: str = ""
     encoding: str = ""
     guessed: str = ""
-    has_garbage: bool = False
 
     @contextmanager
     def open(self, *, whole: bool = False) -> Iterator[BinaryIO]:
@@ -120,8 +118,7 @@ class SourceFile:
             except gzip.BadGzipFile as error:
                 if not file.tell() or "Not a gzipped file" not in str(error):
                     raise
-                self.has_garbage = True
-                return b""
+                return b""  # what lies behind the data is ignored, as by gzip
 
         return read
 

@@ -1,13 +1,11 @@
 """People's own text as a corpus: a document for each file, record of a table, or chunk of either.
 
-`FilesCorpus` reads files and folders. Its position is {"listing", "file", "record"}: the digest of every
-file's name, size and time, the number of files read, and the position in the next one, a table. A folder
-that has changed cannot be continued, because its documents may be others. A shard's position also has
+The position of `FilesCorpus` is {"listing", "file", "record"}: the digest of every file's name, size and
+time, the number of files read, and the position in the next one, a table. A shard's position also has
 "names", the digest of names and sizes: all shards must be of the same files. Files belong to the shard in
 which their first byte lies, but JSON lines and Parquet are cut in their middle.
 
-`StdinCorpus` reads JSON lines from a pipe. Its position is {"lines", "sha256"}: a pipe cannot be opened
-again, but its command can be run again, and a build resumes if the same lines come first.
+The position of `StdinCorpus` is {"lines", "sha256"}: a build resumes if the same lines are piped in again.
 """
 
 import hashlib
@@ -36,7 +34,6 @@ RULES = 3  # the version of the rules by which files are read. An index of other
 _TABLE_OPTIONS = {*(f"{field}_column" for field in FIELDS), "metadata", "delimiter"}
 _EXAMPLE_WORDS = 6
 _LISTED_AT_ONCE = 1000  # files between two reports of progress
-_NAMED = 3  # files of which a note tells the encoding
 
 Step = tuple[list[Document], Json]  # the documents of a file or a record, and the position after them
 
@@ -142,10 +139,9 @@ class TextCorpus(Corpus):
         """Gather steps into blocks of bounded size; note at the end how many texts were cut."""
         yield from gather(steps, chars=BLOCK_CHARS)
         if self._cut and self.chunking is None:
-            are = "is" if self._cut == 1 else "are"
             self.progress.note(
-                f"{counted(self._cut, 'text')} {are} longer than {self.chars:,} characters, and only the "
-                "beginning is searched: build again with `chunk=400` and `restart` to search all of it"
+                f"only the first {self.chars:,} characters of {counted(self._cut, 'text')} are searched: "
+                "build again with `chunk=400` and `restart` to search all of them"
             )
 
 
@@ -162,8 +158,7 @@ class FilesCorpus(TextCorpus):
         self._roots, self._base = roots_of(self.paths)
         if all(not root.pattern and not os.path.isdir(root.path) for root in self._roots):
             self._refuse_idle({"include", "exclude"}, "folders")
-        self._guessed: list[str] = []  # the first files whose encoding was guessed
-        self._guesses = 0
+        self._guessed: list[str] = []  # files whose encoding was guessed
         self._listing: Listing | None = None  # what `start` has listed, until `blocks` reads it
         if within and (base := base_of(within, self.paths)):
             self._base = base
@@ -198,8 +193,8 @@ class FilesCorpus(TextCorpus):
 
         Raises CorpusError if there is no file, and if a table lacks a column.
         """
-        listed, self._listing = self._listing, None
-        with closing(listed or Listing(self._walk(SILENT))) as listing:
+        known, self._listing = self._listing, None
+        with closing(known or Listing(self._walk(SILENT))) as listing:
             if not listing.count:
                 raise CorpusError(
                     f"{self.label} holds no file that is read (hidden, ignored and excluded files only by "
@@ -207,7 +202,11 @@ class FilesCorpus(TextCorpus):
                 )
             self._check_columns(listing)
             yield from self.in_blocks(self._steps(listing, position or {"file": 0, "record": 0}))
-            self._note_guesses()
+        if self._guessed:
+            self.progress.note(
+                f"the encoding of {counted(len(self._guessed), 'file')} was guessed, as it is not UTF-8: "
+                f"{listed(self._guessed, 3)}: give `encoding` to say it"
+            )
 
     def _steps(self, listing: Listing, position: Json) -> Iterator[Step]:
         record, offset = position["record"], 0
@@ -217,24 +216,6 @@ class FilesCorpus(TextCorpus):
                 for documents, after in self._read(file, max(record, part[0]), part[1]):
                     yield documents, self._at(listing, number + (after is None), after or 0)
             record, offset = (0 if is_next else record), offset + file.size
-
-    def _note(self, file: FoundFile, source: SourceFile) -> None:
-        """Tell what was odd about a file that was read, or keep it for `_note_guesses`."""
-        if source.has_garbage:
-            self.progress.note(f"{clipped(file.id)}: trailing garbage behind its compressed data is ignored")
-        if source.guessed:
-            self._guesses += 1
-            if self._guesses <= _NAMED:
-                self._guessed.append(f"{clipped(file.id)} ({name_of(source.guessed)})")
-
-    def _note_guesses(self) -> None:
-        if not (count := self._guesses):
-            return
-        are, their = ("is", "its") if count == 1 else ("are", "their")
-        self.progress.note(
-            f"{counted(count, 'file')} {are} not UTF-8; {their} encoding was guessed: "
-            f"{listed(self._guessed, _NAMED, count)}: give `encoding` to say it"
-        )
 
     def _part_of(self, file: FoundFile, offset: int, total: int) -> tuple[int, int | None] | None:
         """What to read of a file at byte `offset` of `total`: after a record, up to another (None: all)."""
@@ -278,7 +259,8 @@ class FilesCorpus(TextCorpus):
                 title = content.title or os.path.basename(file.id)
                 document = Document(file.id, title, url, content.text, {"path": file.id})
                 yield self.finished(document, content.outline), None
-            self._note(file, source)
+            if source.guessed:
+                self._guessed.append(f"{clipped(file.id)} ({name_of(source.guessed)})")
         except UnreadableError as error:
             yield [Document(file.id, "", "", "", problem=str(error), unread=error.unread)], None
         except Exception as error:  # of a library: the other files are read all the same

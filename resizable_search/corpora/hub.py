@@ -18,15 +18,7 @@ from itertools import accumulate, islice
 from typing import Any
 
 from resizable_search.corpora import hub_client
-from resizable_search.corpora.base import (
-    BLOCK_SIZE,
-    DEFAULT_CHARS,
-    Block,
-    Corpus,
-    Document,
-    Shard,
-    prefetch,
-)
+from resizable_search.corpora.base import BLOCK_SIZE, DEFAULT_CHARS, Block, Corpus, Document, Shard, prefetch
 from resizable_search.corpora.chunking import chunking_of
 from resizable_search.corpora.tables import Columns
 from resizable_search.errors import CorpusError, UsageError
@@ -94,23 +86,12 @@ class HubCorpus(Corpus):
         if self._sha is None:
             with hub_client.quiet(self.progress):
                 self._sha = hub_client.find_commit(self.repo, self.revision)
-        options: dict[str, Json] = {
-            "repo": self.repo,
-            "config": self.config,
-            "split": self.split,
-            "revision": self._sha,
-            "chars": self.chars,
-            "columns": self.columns,
-        }
-        more = {
-            "optional": list(self.optional) or None,
-            "metadata": list(self.metadata) or None,
-            "chunk": self._chunking and str(self._chunking),
-            "chunk_overlap": self._chunking and self._chunking.overlap,
-            "shuffle_seed": self.shuffle_seed,
-            "shard": self.shard,
-            "limit": self.limit,
-        }
+        names = ("repo", "config", "split", "chars", "columns")
+        options: dict[str, Json] = {name: getattr(self, name) for name in names} | {"revision": self._sha}
+        more = {name: getattr(self, name) for name in ("shuffle_seed", "shard", "limit")}
+        more |= {"optional": list(self.optional) or None, "metadata": list(self.metadata) or None}
+        if self._chunking is not None:
+            more |= {"chunk": str(self._chunking), "chunk_overlap": self._chunking.overlap}
         # An option that is not used is left out: indexes from before it existed stay the same.
         return CorpusSpec(self.kind, options | {k: v for k, v in more.items() if v is not None})
 
@@ -141,7 +122,10 @@ class HubCorpus(Corpus):
         """The documents from `position` to the end. Close it: its clients complain later. Raises HubError."""
         with hub_client.quiet(self.progress):
             source = self._open()
-            columns = self._columns_to_read(source.columns(self.split))
+            columns = self._columns.wanted
+            if (known := source.columns(self.split)) is not None:
+                self._check_columns(known)
+                columns = [column for column in known if column in columns]  # a file is read forwards
             if self.shuffle_seed is not None:
                 yield from self._shuffled(source, columns, self.shuffle_seed, position)
             elif self._shard is None and source.parquet_files(self.split) is None:
@@ -173,10 +157,10 @@ class HubCorpus(Corpus):
         first, last = 0, sys.maxsize
         if self._shard is not None:
             with hub_client.read_errors(self.label, 0):
-                total = sum(map(sum, hub_client.group_rows(files, source.token)))
+                total = sum(map(sum, source.group_rows(files)))
             first, last = self._shard.of(min(total, self.limit or total))
         read = first if position is None else position["read"]
-        with closing(hub_client.rows_from(files, read, source.token, columns)) as rows:
+        with closing(source.rows_from(files, read, columns)) as rows:
             while documents := self._take(rows, min(BLOCK_SIZE, last - read), read):
                 read += len(documents)
                 yield Block(self._chunks(documents), {"read": read})
@@ -196,7 +180,7 @@ class HubCorpus(Corpus):
         files = self._parquet(source, "shuffle_seed")
         read, first, done = (0, 0, 0) if position is None else (position[k] for k in ("read", "hand", "done"))
         with hub_client.read_errors(self.label, read):
-            sample = HubSample(hub_client.group_rows(files, source.token), seed)
+            sample = HubSample(source.group_rows(files), seed)
         self.progress.note(
             f"drawing from {sample.rows:,} rows in {sample.groups:,} row groups of {len(files):,} files, "
             f"{sample.rows / max(sample.hands, 1):,.0f} of a row group at a time"
@@ -204,7 +188,7 @@ class HubCorpus(Corpus):
         for number in range(first, sample.hands):
             with hub_client.read_errors(self.label, read):
                 file, group, numbers = sample.hand(number)
-                rows = hub_client.read_rows(files[file], group, numbers, source.token, columns)
+                rows = source.read_rows(files[file], group, numbers, columns)
             for start in range(done, len(rows), BLOCK_SIZE):
                 some = rows[start : start + BLOCK_SIZE]
                 documents = [self._document(row, at) for at, row in enumerate(some, read)]
@@ -217,13 +201,6 @@ class HubCorpus(Corpus):
         if self._chunking is None:
             return documents
         return [chunk for document in documents for chunk in self._chunking.documents(document)]
-
-    def _columns_to_read(self, known: Sequence[str] | None) -> list[str]:
-        """The columns to read: those that are known, if any are."""
-        if known is None:
-            return self._columns.wanted
-        self._check_columns(known)
-        return [column for column in known if column in self._columns.wanted]  # a file is read forwards
 
     def _check_columns(self, known: Sequence[str]) -> None:
         if lacks := self._columns.lacks(known):

@@ -5,7 +5,6 @@ Nothing here imports them before it is needed: `datasets` takes more than a seco
 
 import difflib
 import logging
-import os
 import re
 import warnings
 from collections.abc import Generator, Iterator, Sequence
@@ -74,7 +73,7 @@ class HubSource:
                 problem = f"no configuration '{config}'" if config else "several configurations"
                 raise HubError(f"{repo} has {problem}: choose one of {_some(config, known)}") from None
 
-        self.token = self._builder.token
+        self._token = self._builder.token
 
     def rows(self, split: str) -> int | None:
         """The number of rows on the dataset's card."""
@@ -91,7 +90,7 @@ class HubSource:
                 return [str(name) for name in features]
             if (files := self.parquet_files(split)) is None:
                 return None
-            with _open_parquet(files[0], self.token) as parquet:
+            with self._open(files[0]) as parquet:
                 return [str(name) for name in parquet.schema_arrow.names]
 
     def stream(self, split: str, columns: Sequence[str]) -> Any:
@@ -107,62 +106,56 @@ class HubSource:
         is_parquet = isinstance(self._builder, Parquet)
         return list(self._builder.config.data_files[split]) if is_parquet else None
 
+    @contextmanager
+    def _open(self, file: str) -> Iterator[Any]:
+        """A `pyarrow.parquet.ParquetFile` on the hub, of which only what is asked for is read."""
+        import pyarrow.parquet as pq
+        from datasets import DownloadConfig
+        from datasets.utils.file_utils import xopen  # the client's open, with its retries
+
+        with xopen(file, "rb", download_config=DownloadConfig(token=self._token)) as stream:
+            yield pq.ParquetFile(stream, pre_buffer=False)
+
+    def group_rows(self, files: Sequence[str]) -> list[list[int]]:
+        """The rows of each row group of each Parquet file, from their footers."""
+        counts = []
+        for file in files:
+            with self._open(file) as parquet:
+                footer = parquet.metadata
+                counts.append([footer.row_group(group).num_rows for group in range(footer.num_row_groups)])
+        return counts
+
+    def read_rows(
+        self, file: str, group: int, numbers: Sequence[int], columns: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        """Rows of a row group by their numbers, in that order; no other rows are kept in memory."""
+        rows: dict[int, dict[str, Any]] = {}
+        first = 0
+        with self._open(file) as parquet:
+            # In this thread, so that Ctrl-C is heard.
+            for batch in parquet.iter_batches(
+                _BATCH_ROWS, row_groups=[group], columns=list(columns), use_threads=False
+            ):
+                for number in {*numbers} & {*range(first, first + batch.num_rows)}:
+                    rows[number] = rows_of(batch.slice(number - first, 1))[0]
+                first += batch.num_rows
+        return [rows[number] for number in numbers]
+
+    def rows_from(self, files: Sequence[str], skip: int, columns: Sequence[str]) -> Generator[dict[str, Any]]:
+        """Those columns of the rows of Parquet files after the first `skip`, read in the caller's thread.
+
+        The client's own Parquet reader reads a whole shard ahead (0.6 to 0.9 GB of memory for one of 364 MB,
+        measured), does not hear Ctrl-C while a read is repeated, and may abort the interpreter at exit.
+        """
+        for file in files:
+            with self._open(file) as parquet:
+                yield from rows_after(parquet, skip, columns, use_threads=False)
+                skip = max(0, skip - parquet.metadata.num_rows)
+
 
 def _some(wanted: str | None, known: Sequence[str]) -> str:
     """A few names, those most like the wanted one first."""
     return listed(difflib.get_close_matches(wanted or "", known, len(known) or 1, 0.0), 8)
-
-
-@contextmanager
-def _open_parquet(file: str, token: Any) -> Iterator[Any]:
-    """A `pyarrow.parquet.ParquetFile` on the hub, of which only what is asked for is read."""
-    import pyarrow.parquet as pq
-    from datasets import DownloadConfig
-    from datasets.utils.file_utils import xopen  # the client's open, with its retries
-
-    with xopen(file, "rb", download_config=DownloadConfig(token=token)) as stream:
-        yield pq.ParquetFile(stream, pre_buffer=False)
-
-
-def group_rows(files: Sequence[str], token: Any) -> list[list[int]]:
-    """The rows of each row group of each file, from their footers."""
-    counts = []
-    for file in files:
-        with _open_parquet(file, token) as parquet:
-            footer = parquet.metadata
-            counts.append([footer.row_group(group).num_rows for group in range(footer.num_row_groups)])
-    return counts
-
-
-def read_rows(
-    file: str, group: int, numbers: Sequence[int], token: Any, columns: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Rows of a row group by their numbers, in that order; no other rows are kept in memory."""
-    rows: dict[int, dict[str, Any]] = {}
-    first = 0
-    with _open_parquet(file, token) as parquet:
-        # In this thread, so that Ctrl-C is heard.
-        for batch in parquet.iter_batches(
-            _BATCH_ROWS, row_groups=[group], columns=list(columns), use_threads=False
-        ):
-            for number in {*numbers} & {*range(first, first + batch.num_rows)}:
-                rows[number] = rows_of(batch.slice(number - first, 1))[0]
-            first += batch.num_rows
-    return [rows[number] for number in numbers]
-
-
-def rows_from(
-    files: Sequence[str], skip: int, token: Any, columns: Sequence[str]
-) -> Generator[dict[str, Any]]:
-    """Those columns of the rows of Parquet files after the first `skip`, read in the caller's thread.
-
-    The client's own Parquet reader reads a whole shard ahead (0.6 to 0.9 GB of memory for one of 364 MB,
-    measured), does not hear Ctrl-C while a read is repeated, and may abort the interpreter at exit.
-    """
-    for file in files:
-        with _open_parquet(file, token) as parquet:
-            yield from rows_after(parquet, skip, columns, use_threads=False)
-            skip = max(0, skip - parquet.metadata.num_rows)
 
 
 @contextmanager
@@ -188,9 +181,9 @@ def read_errors(label: str, read: int) -> Iterator[None]:
 def _open_errors(repo: str, revision: str | None) -> Iterator[None]:
     try:
         yield
-    except HubError:
-        raise
     except Exception as error:  # a card may bring the clients to raise anything
+        if isinstance(error, HubError):
+            raise
         raise HubError(_problem_and_remedy(error, repo, revision)) from error
 
 
@@ -232,27 +225,14 @@ def _problem_and_remedy(error: Exception, repo: str, revision: str | None) -> st
                     f"{hub} cannot be reached ({_reason(cause)}): "
                     "check the network, and HF_ENDPOINT if it is set"
                 )
-            case OSError(filename=str() as path) if cache := _cache_around(path):
-                variable, folder = cache
+            case OSError(filename=str() as path):
                 return (
-                    f"the hub's client cannot write its cache in {folder} ({cause.strerror}): "
-                    f"name another folder with {variable}"
+                    f"the hub's client cannot use {path} ({cause.strerror}): name another folder for its "
+                    "cache with HF_HOME, or with HF_DATASETS_CACHE and HF_HUB_CACHE if they are set"
                 )
     return unusable_setting(error) or (
         f"{repo} on {hub} cannot be opened as a dataset ({_reason(error)}): check that it holds data files"
     )
-
-
-def _cache_around(path: str) -> tuple[str, str] | None:
-    """The variable and the folder of the clients' cache that holds a path, or lies below it."""
-    from huggingface_hub import constants
-
-    set_ = ((name, os.environ[name]) for name in ("HF_DATASETS_CACHE", "HF_HUB_CACHE") if name in os.environ)
-    for variable, folder in (*set_, ("HF_HOME", constants.HF_HOME)):
-        pair = os.path.abspath(folder), os.path.abspath(path)
-        if os.path.commonpath(pair) in pair:
-            return variable, folder
-    return None
 
 
 def _reason(error: BaseException) -> str:

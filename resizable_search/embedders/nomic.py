@@ -245,7 +245,6 @@ class NomicLocalEmbedder(Embedder):
     def __init__(self, *, model: str = DEFAULT_MODEL) -> None:
         self._spec = nomic_spec(self.kind, model)
         self._file = f"{model}.f16.gguf"
-        self._is_fetched = False
 
     def check(self) -> str:
         """Check that gpt4all is installed and works here. Loads no model."""
@@ -255,23 +254,13 @@ class NomicLocalEmbedder(Embedder):
     def embed(self, texts: Sequence[str], task: Task) -> NDArray[np.float32]:
         """Embed up to 64 texts: (n, 768) float32. The first call loads the model. Raises EmbedderError."""
         client = _local_client()
-        if not self._is_fetched:  # so that a failure to download has its own error
-            from gpt4all import GPT4All
-
-            try:
-                GPT4All.retrieve_model(self._file)
-            except Exception as error:
-                raise EmbedderError(
-                    f"gpt4all cannot fetch {self._file}: {http.root_cause(error)}; connect to the network"
-                ) from error
-            self._is_fetched = True
         try:
             options = {"dimensionality": WIDTH, "long_text_mode": "truncate", "inference_mode": "local"}
             answer = client.text(list(texts), model=self._spec.model, task_type=task, **options)
         except Exception as error:
             raise EmbedderError(
-                f"gpt4all cannot embed with {self._file}: {http.root_cause(error)}; "
-                "delete it from ~/.cache/gpt4all to download it again"
+                f"gpt4all cannot embed with {self._file}: {http.root_cause(error)}; connect to the network "
+                "to fetch it, or delete it from ~/.cache/gpt4all if it is damaged"
             ) from error
         return _vectors(answer, len(texts), self._spec.model, "gpt4all")
 

@@ -17,13 +17,7 @@ from numpy.typing import NDArray
 from resizable_search.embedders import models
 from resizable_search.embedders.base import Embedder, Task, billed_tokens, checked, seconds_for
 from resizable_search.embedders.http import Endpoint, TooLongError, checked_url, is_local
-from resizable_search.errors import (
-    BadAnswerError,
-    EmbedderError,
-    RefusedTextError,
-    ServiceError,
-    UsageError,
-)
+from resizable_search.errors import BadAnswerError, EmbedderError, RefusedTextError, ServiceError, UsageError
 from resizable_search.specs import EmbedderSpec
 
 DEFAULT_URL = "https://api.openai.com/v1"
@@ -215,16 +209,11 @@ def rows_of(answer: Any, n: int, who: str, width: int = 0) -> NDArray[np.float32
     if numbers not in ([None] * len(data), [0] * len(data)):  # else they are in the order of the texts
         try:
             places = [int(float(number)) for number in numbers]  # of text or number, from 0 or 1
+            data = [data[places.index(min(places) + place)] for place in range(len(data))]
         except (TypeError, ValueError, OverflowError):
-            places = []
-        first = min(places, default=0)
-        if sorted(places) != list(range(first, first + len(data))):
-            raise BadAnswerError(
-                f"{who} numbered its {len(data)} vectors {', '.join(map(str, numbers))[:60]}; "
-                "try again later",
-                again=True,
-            )
-        data = [data[places.index(first + place)] for place in range(len(data))]
+            given = ", ".join(map(str, numbers))[:60]
+            problem = f"{who} numbered its {len(data)} vectors {given}; try again later"
+            raise BadAnswerError(problem, again=True) from None
     rows = [item.get("embedding") for item in data]
     if any(isinstance(row, list) and row and isinstance(row[0], list) for row in rows):
         raise BadAnswerError(f"{who} answered a vector for each token: {POOLING}")

@@ -107,7 +107,7 @@ def test_a_folder_is_in_chunks_unless_whole_texts_are_asked_for(machine: Machine
     refused = machine.run("build", "files", notes, *LSA, "--chunk", 0)
     errs_at_last(refused, 1, "was built with --chunk 400t", "--restart")
     whole = machine.run("build", "files", notes, *LSA, "--chunk", 0, "--name", "whole")
-    assert "1 text is longer than 1,200 characters" in whole.err
+    assert "only the first 1,200 characters of 1 text are searched" in whole.err
     texts = [hit["text"] for hit in machine.run("query", "pirates", "-i", "whole", "--json").json["hits"]]
     assert max(map(len, texts)) == 1200
 
@@ -116,10 +116,7 @@ def test_an_encoding_is_guessed_and_told_or_given_later(machine: Machine, notes:
     (notes / "polish.txt").write_bytes("Zażółć gęślą jaźń i ludzie rodzą się wolni.".encode("cp1250"))
     build = ("build", "files", notes, *LSA)
     ran = machine.run(*build)
-    told = (
-        "1 file is not UTF-8; its encoding was guessed: polish.txt (windows-1250): give --encoding to say it"
-    )
-    assert told in ran.err
+    assert "the encoding of 1 file was guessed, as it is not UTF-8: polish.txt (windows-1250): " in ran.err
     given = machine.run(*build, "--encoding", "latin2")
     assert "1 changed, 3 unchanged" in given.out, given
     assert "guessed" not in given.err + machine.run("update", "my notes").err

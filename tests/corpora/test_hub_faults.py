@@ -164,8 +164,9 @@ def test_a_cache_that_cannot_be_written_is_named_with_its_variable(
             print(type(error).__name__, error)
     """
     done = run_alone(source, hub.url, tmp_path)
-    assert done.stdout.startswith(f"HubError the hub's client cannot write its cache in {file} ("), done
-    assert done.stdout.endswith(f"): name another folder with {variable}\n")
+    assert done.stdout.startswith(f"HubError the hub's client cannot use {file}"), done
+    assert "name another folder for its cache" in done.stdout
+    assert variable in done.stdout
 
 
 def test_a_stream_that_is_closed_ends_silently(hub: HubServer, tmp_path: Path) -> None:

@@ -17,15 +17,11 @@ class FakeGpt4all(ModuleType):
         self.width = 768
         fake = self
 
-        class GPT4All:
-            @classmethod
-            def retrieve_model(cls, name):
+        class Embed4All:
+            def __init__(self, name, **options):
                 fake.fetched.append(name)
                 if fake.fetch_error:
                     raise fake.fetch_error
-
-        class Embed4All:
-            def __init__(self, name, **options):
                 fake.loaded.append(name)
                 if fake.load_error:
                     raise fake.load_error
@@ -39,7 +35,7 @@ class FakeGpt4all(ModuleType):
             def close(self):
                 pass
 
-        self.GPT4All, self.Embed4All = GPT4All, Embed4All
+        self.Embed4All = Embed4All
 
 
 @pytest.fixture

@@ -20,7 +20,17 @@ Every message is one line and names the remedy, options and commands in backquot
 """
 
 import copyreg
+from collections.abc import Iterator
 from typing import Any
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what led to it, the innermost last: clients do not always name the cause as such."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 class RsearchError(Exception):

@@ -24,6 +24,7 @@ from resizable_search.errors import (
     RsearchError,
     StorageError,
     UsageError,
+    causes,
 )
 from resizable_search.text import BACK, size
 
@@ -96,17 +97,16 @@ def _refusal(
 
 def exhausted(error: BaseException | None) -> RsearchError | None:
     """The error for the limit of files, memory or threads that caused this one, at any depth; else None."""
-    while error is not None:
-        if isinstance(error, OpenFilesError | ExhaustedError):
-            return error
-        number = error.errno if isinstance(error, OSError) else None
-        if isinstance(error, MemoryError):
+    for cause in causes(error):
+        if isinstance(cause, OpenFilesError | ExhaustedError):
+            return cause
+        number = cause.errno if isinstance(cause, OSError) else None
+        if isinstance(cause, MemoryError):
             number = errno.ENOMEM
-        elif isinstance(error, ImportError | RuntimeError):
-            number = next((number for words, number in _WORDS.items() if words in str(error)), None)
+        elif isinstance(cause, ImportError | RuntimeError):
+            number = next((number for words, number in _WORDS.items() if words in str(cause)), None)
         if number in _REMEDIES and _REMEDIES[number][0] is not StorageError:
             return _refusal(number, Path())
-        error = error.__cause__ or error.__context__
     return None
 
 

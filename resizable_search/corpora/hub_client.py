@@ -13,7 +13,7 @@ from typing import Any
 
 from resizable_search.corpora.tables import rows_after, rows_of
 from resizable_search.environment import unusable_setting
-from resizable_search.errors import HubError
+from resizable_search.errors import HubError, causes
 from resizable_search.progress import Progress
 from resizable_search.text import listed
 
@@ -170,7 +170,7 @@ def read_errors(label: str, read: int) -> Iterator[None]:
             "its files are damaged, or unlike each other; the hub has a copy of most datasets in Parquet, as "
             "`revision=refs/convert/parquet`"
         )
-        if any(isinstance(cause, OSError | httpx.HTTPError) for cause in _chain(error)):
+        if any(isinstance(cause, OSError | httpx.HTTPError) for cause in causes(error)):
             remedy = "try again once the hub can be reached"
         raise HubError(
             f"reading {label} broke off after {read:,} rows ({_reason(error)}): {remedy}"
@@ -192,7 +192,7 @@ def _problem_and_remedy(error: Exception, repo: str, revision: str | None) -> st
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # its name for whichever it uses
 
     hub = f"the hub at {endpoint()}"
-    for cause in _chain(error):
+    for cause in causes(error):
         if mark := getattr(cause, "problem_mark", None):
             return (
                 f"the card of {repo} (README.md) is no YAML in line {mark.line + 2}: choose a revision where "
@@ -240,20 +240,11 @@ def _reason(error: BaseException) -> str:
     from huggingface_hub.errors import HfHubHTTPError
 
     message = ""
-    for cause in _chain(error):
+    for cause in causes(error):
         if isinstance(cause, HfHubHTTPError):
             return f"HTTP {cause.response.status_code}"
         message = str(cause) or message
     return _one_line(message) or type(error).__name__
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what led to it: the clients do not always name the cause as such."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _one_line(message: str) -> str:

@@ -29,6 +29,7 @@ from resizable_search.errors import (
     RefusedTextError,
     ServiceError,
     UsageError,
+    causes,
 )
 
 T = TypeVar("T")
@@ -96,44 +97,41 @@ class RemoteService:
 
     def error(self, status: int, body: str, headers: Mapping[str, str] | None = None) -> EmbedderError:
         """The error for an answer whose status is not 200."""
-        detail = self._redacted(message_in(body))
+        detail = self.redacted(message_in(body))
         answer = f"HTTP {status}: {detail}" if detail else f"HTTP {status}"
         may_pass = status >= 500 or (status == 404 and self.has_answered)
         kind = ERRORS.get(status, ServiceError if may_pass else EmbedderError)
-        if kind is QuotaError or (status in (403, 429) and any(code in body for code in _UNPAID)):
-            return QuotaError(f"the quota at {self.name} is used up ({answer}); {self.quota_remedy}")
-        if kind is CredentialsError:
-            unset = f"wants a key in {self.key_source}, which is not set"
-            what = f"refuses the key from {self.key_source}" if self.key else unset
-            return kind(f"{self.name} {what} ({answer}); {self.key_remedy}")
-        if _is_too_long(status, detail):
+        if status in (403, 429) and any(code in body for code in _UNPAID):
+            kind = QuotaError
+        elif kind not in (CredentialsError, QuotaError) and _is_too_long(status, detail):
             message = f"{self.name} finds a text too long ({answer}); build with a smaller `chars`"
             return TooLongError(message, detail)
-        if kind is EmbedderError and status == 404 and "model" in detail.lower():
-            return EmbedderError(
-                f"{self.name} does not serve {self.model!r} ({answer}); load it there "
-                "(with Ollama: `ollama pull`), or name another with `model`"
-            )
-        seconds = retry_after(headers or {})
-        if issubclass(kind, ServiceError) and seconds is not None and seconds > MAX_RETRY_AFTER:
-            return EmbedderError(
-                f"{self.name} wants no request for {seconds / 60:,.0f} minutes ({answer}); try again then"
-            )
+        unset = f"wants a key in {self.key_source}, which is not set"
+        key = f"refuses the key from {self.key_source}" if self.key else unset
         what, remedy = {
+            CredentialsError: (key, self.key_remedy),
+            QuotaError: ("says that the quota is used up", self.quota_remedy),
             RateLimitedError: ("wants fewer requests", "try again in some minutes, or with a lower `rate`"),
             ServiceError: ("is failing", self.down_remedy),
             RefusedTextError: ("refuses a text", "correct the text, or skip it with `on_bad_text=skip`"),
             EmbedderError: ("does not take the request", self.address_remedy),
         }[kind]
-        message = f"{self.name} {what} ({answer}); {remedy}"
-        if issubclass(kind, ServiceError):
-            return kind(message, retry_after=seconds, status=status)
-        return kind(message)
+        if kind is EmbedderError and status == 404 and "model" in detail.lower():
+            what = f"does not serve {self.model!r}"
+            remedy = "load it there (with Ollama: `ollama pull`), or name another with `model`"
+        seconds = retry_after(headers or {})
+        if not issubclass(kind, ServiceError):
+            return kind(f"{self.name} {what} ({answer}); {remedy}")
+        if seconds is not None and seconds > MAX_RETRY_AFTER:
+            return EmbedderError(
+                f"{self.name} wants no request for {seconds / 60:,.0f} minutes ({answer}); try again then"
+            )
+        return kind(f"{self.name} {what} ({answer}); {remedy}", retry_after=seconds, status=status)
 
     def unreachable(self, error: Exception) -> ServiceError:
         """The error for a connection that failed."""
         return ServiceError(
-            f"cannot reach {self.name}: {self._redacted(root_cause(error))}; {self.down_remedy}"
+            f"cannot reach {self.name}: {self.redacted(root_cause(error))}; {self.down_remedy}"
         )
 
     def not_json(self) -> ServiceError:
@@ -149,15 +147,8 @@ class RemoteService:
             f"{self.name} is no address, such as http://127.0.0.1:8000; {self.address_remedy}"
         )
 
-    def redirected(self, url: str) -> EmbedderError:
-        """The error for a redirect, which is not followed."""
-        address = self._redacted(without_user(url).partition("?")[0].removesuffix("/embeddings"))
-        return EmbedderError(
-            f"{self.name} redirects to {address}, which is not sent the texts nor the key: "
-            "give that address with `base_url` if you trust it"
-        )
-
-    def _redacted(self, text: str) -> str:
+    def redacted(self, text: str) -> str:
+        """The beginning of a text without the key, and without what looks like one."""
         pattern = f"{re.escape(self.key)}|{_LIKE_A_KEY}" if self.key else _LIKE_A_KEY
         return re.sub(pattern, "***", text, flags=re.IGNORECASE)[:200]
 
@@ -218,7 +209,11 @@ class Endpoint:
         except httpx2.HTTPError as error:
             raise service.unreachable(error) from None
         if answer.has_redirect_location:
-            raise service.redirected(str(answer.next_request.url))
+            address = without_user(str(answer.next_request.url)).partition("?")[0]
+            raise EmbedderError(
+                f"{service.name} redirects to {service.redacted(address.removesuffix('/embeddings'))}, which "
+                "is not sent the texts nor the key: give that address with `base_url` if you trust it"
+            )
         if not answer.is_success:
             raise service.error(answer.status_code, answer.text, answer.headers)
         try:
@@ -299,10 +294,9 @@ def message_in(body: str) -> str:
 
 def root_cause(error: BaseException) -> str:
     """The first cause of an error, in one short line: 'Connection refused'."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    text = str(getattr(error, "strerror", None) or error)
-    return " ".join(text.split())[:200].rstrip(".") or type(error).__name__
+    *_, first = causes(error)
+    text = str(getattr(first, "strerror", None) or first)
+    return " ".join(text.split())[:200].rstrip(".") or type(first).__name__
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -62,9 +62,8 @@ class Shard:
     @classmethod
     def parse(cls, text: str) -> "Shard":
         """Read '3/16'. Raises UsageError."""
-        number, _, count = text.partition("/")
-        if all(len(word) < 7 and word.isascii() and word.isdigit() for word in (number, count)):
-            shard = cls(int(number), int(count))
+        if match := re.fullmatch(r"(\d{1,6})/(\d{1,6})", text, re.ASCII):
+            shard = cls(int(match[1]), int(match[2]))
             if 1 <= shard.number <= shard.count:
                 return shard
         raise UsageError(f"`shard` must be one of all shards, such as 3/16, not {quoted(text)}")

@@ -41,7 +41,7 @@ class BeirFolder:
     def find(cls, folder: Path, split: str = DEFAULT_SPLIT) -> "BeirFolder":
         """The files of a folder, with one split. Raises UsageError."""
         if not folder.is_dir():
-            raise UsageError(f"{folder} is not a folder: {_LAYOUT}")
+            raise UsageError(f"{folder} does not exist, or is no folder: {_LAYOUT}")
         corpus, queries = (_maybe_packed(folder / name) for name in (CORPUS, QUERIES))
         if corpus is None or queries is None or not (folder / QRELS).is_dir():
             has = listed(sorted(path.name for path in folder.iterdir()), 6) or "no file"
@@ -50,8 +50,8 @@ class BeirFolder:
         if qrels is None:
             splits = sorted(path.name.partition(".tsv")[0] for path in (folder / QRELS).glob("*.tsv*"))
             raise UsageError(
-                f"{folder / QRELS} has no {split}.tsv, but {listed(splits, 6) or 'no split'}: name one with "
-                "`split`"
+                f"{folder / QRELS} has no {split}.tsv, but has {listed(splits, 6) or 'no split'}: name one "
+                "with `split`"
             )
         return cls(corpus, queries, qrels)
 

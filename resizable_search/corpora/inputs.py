@@ -164,8 +164,7 @@ class Sidecar:
 
     def read(self, row: int, position: Json | None) -> Iterator[tuple[Document, Json]]:
         """The documents from `row` on, each with the position after it."""
-        # A build that an older version began has [bytes, lines] for JSON lines.
-        records = self._table.read(position[-1] if isinstance(position, list) else position or 0)
+        records = self._table.read(position or 0)
         with self._errors():
             for number, record in enumerate(records, row):
                 where = f"line {record.number:,}" if self._table.unit == "line" else f"row {number:,}"

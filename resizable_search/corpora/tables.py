@@ -86,7 +86,7 @@ def typed(word: str) -> str | int | float | bool | None:
 
 
 _TOO_LONG = f"is longer than {MAX_LINE >> 20} million characters"
-_SAMPLE_RECORDS = 100  # records of JSON lines whose columns stand for all
+_SAMPLE_RECORDS = 100  # records of JSON whose columns stand for all
 _SAMPLE_ROWS = 10_000  # of CSV, whose decimals tell whether they are numbers
 _HEADER_LINES = 5  # of CSV, in which its delimiter is looked for
 _NOT_UTF8 = "it is not UTF-8"
@@ -115,9 +115,16 @@ class Table(ABC):
 
     unit: ClassVar[str] = "line"  # what a record's number counts
 
-    @abstractmethod
     def columns(self) -> list[str] | None:
-        """The columns of the table; None for an empty file."""
+        """The columns of the table, or of its first hundred records; None for an empty file."""
+        columns: dict[str, None] = {}
+        bad: Record | None = None
+        for record in islice(self.read(), _SAMPLE_RECORDS):
+            columns |= dict.fromkeys(record.values)
+            bad = bad or (record if record.problem else None)
+        if bad and not columns:  # else every record would be reported
+            raise UnreadableError(f"its {self.unit} {bad.number:,} and those after it: {bad.problem}")
+        return list(columns) or None
 
     @abstractmethod
     def read(self, position: int = 0) -> Iterator[Record]:
@@ -130,17 +137,6 @@ class Table(ABC):
 
 class JsonLines(Table):
     """One JSON object a line. Blank lines are skipped."""
-
-    def columns(self) -> list[str] | None:
-        """Those of the first hundred records; raises UnreadableError if none of these can be read."""
-        columns: dict[str, None] = {}
-        bad: Record | None = None
-        for record in islice(self.read(), _SAMPLE_RECORDS):
-            columns |= dict.fromkeys(record.values)
-            bad = bad or (record if record.problem else None)
-        if bad and not columns:  # else every line would be reported
-            raise UnreadableError(f"its line {bad.number:,} and those after it: {bad.problem}")
-        return list(columns) or None
 
     def count(self) -> int:
         """The number of records."""
@@ -162,11 +158,6 @@ class JsonArray(Table):
     """An array of JSON objects, read whole. A record's number is its place in the array."""
 
     unit = "row"
-
-    def columns(self) -> list[str] | None:
-        """Those of the first hundred objects."""
-        objects = [item for item in self._items[:_SAMPLE_RECORDS] if isinstance(item, dict)]
-        return list(dict.fromkeys(chain.from_iterable(objects)))
 
     def count(self) -> int:
         """The number of objects."""

@@ -166,7 +166,7 @@ def test_what_cannot_be_is_refused_before_anything_is_built(inside: Inside, tree
         qrels.write("q\td\tgood\n")
     errs(inside.run("eval", trees, *LSA), 1, "test.tsv, line 29: it has 'good' for a grade")
     (trees / "qrels/test.tsv").unlink()
-    errs(inside.run("eval", trees, *LSA), 2, "has no test.tsv, and is empty")
+    errs(inside.run("eval", trees, *LSA), 2, "has no test.tsv, but has no split")
     assert not inside.home.exists()
 
 

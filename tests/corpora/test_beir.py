@@ -102,7 +102,7 @@ def test_the_files_of_a_folder_are_found_packed_or_not(tmp_path):
         "test.tsv.gz",
     ]
     assert BeirFolder.find(tmp_path, "dev").qrels.name == "dev.tsv"
-    with pytest.raises(UsageError, match=r"qrels has no train.tsv, but dev, test: .* `split`"):
+    with pytest.raises(UsageError, match=r"qrels has no train.tsv, but has dev, test: .* `split`"):
         BeirFolder.find(tmp_path, "train")
 
 
@@ -111,12 +111,15 @@ def test_a_folder_of_another_layout_is_reported_with_what_it_has_and_should_have
         with pytest.raises(UsageError, match=re.escape(words)):
             BeirFolder.find(folder)
 
-    refused(tmp_path / "nowhere", "nowhere is not a folder: BEIR's layout is corpus.jsonl, queries.jsonl")
+    refused(
+        tmp_path / "nowhere",
+        "nowhere does not exist, or is no folder: BEIR's layout is corpus.jsonl, ",
+    )
     refused(tmp_path, "has no file: BEIR's layout is")
     path = write(tmp_path, *LINES)
-    refused(path, "corpus.jsonl is not a folder")
+    refused(path, "corpus.jsonl does not exist, or is no folder")
     (tmp_path / "notes").mkdir()
     refused(tmp_path, "has corpus.jsonl, notes: BEIR's layout is")
     write(tmp_path, name="queries.jsonl")
     (tmp_path / "qrels").mkdir()
-    refused(tmp_path, "qrels has no test.tsv, but no split: name one")
+    refused(tmp_path, "qrels has no test.tsv, but has no split: name one")

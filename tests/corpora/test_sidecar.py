@@ -138,11 +138,6 @@ def test_the_format_follows_from_the_name_or_the_first_bytes(tmp_path):
         total(lines(tmp_path, {}, name="lines.parquet"))
 
 
-def test_the_position_of_a_build_that_an_older_version_began_is_read(tmp_path):
-    path = lines(tmp_path, {"id": "a"}, b"", {"id": "b"}, {"id": "c"})
-    assert [d.id for d in documents(path, 1, [13, 2])] == ["b", "c"]
-
-
 @pytest.mark.parametrize(
     ("line", "words"),
     [

@@ -206,17 +206,13 @@ def _problem_and_remedy(error: Exception, repo: str, revision: str | None) -> st
                     f"{repo} is a gated dataset: ask for access at {endpoint()}/datasets/{repo} "
                     "and set HF_TOKEN to a token of the account that has it"
                 )
-            case errors.RevisionNotFoundError():
-                return (
-                    f"{repo} on {hub} has no revision {revision}: check the revision, "
-                    "or HF_ENDPOINT if that is a mirror"
-                )
             case errors.EntryNotFoundError():
                 continue  # the client probes for files that need not exist
             case errors.HfHubHTTPError() if cause.response.status_code in (401, 403, 404):
+                at = f" at revision {revision}" if revision else ""
                 return (
-                    f"there is no dataset {repo} on {hub}, or it is private: check the name, "
-                    "or set HF_TOKEN to a token that may read it"
+                    f"there is no dataset {repo}{at} on {hub}, or it is private: check what you named, and "
+                    "HF_ENDPOINT, or set HF_TOKEN to a token that may read it"
                 )
             case errors.HfHubHTTPError():
                 return f"{hub} failed to answer ({_reason(cause)}): try again later"

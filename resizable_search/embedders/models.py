@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from resizable_search.specs import EmbedderSpec
@@ -36,22 +37,11 @@ _PASSAGES = "Represent this sentence for searching relevant passages: "
 _WEB_SEARCH = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
 
 
-def _openai(name: str, width: int, down_to: int | None) -> ModelCard:
-    # platform.openai.com/docs/api-reference/embeddings: 8,192 tokens a text, 2,048 texts and 300,000 tokens a
-    # request. Less is asked for, to keep an answer small, and because the tokens are guessed.
-    return ModelCard(name, width, 8192, "", "", down_to, texts_per_request=256, tokens_per_request=150_000)
-
-
-def _for_passages(name: str, width: int, down_to: int | None, *aliases: str) -> ModelCard:
-    return ModelCard(name, width, 512, "", _PASSAGES, down_to, aliases=aliases)
-
-
-def _qwen3(size: str, width: int, *aliases: str) -> ModelCard:
-    # The card's prompt ends in "Query:", without a space.
-    aliases = (f"qwen3-embedding:{size}*", *aliases)
-    return ModelCard(f"qwen3-embedding-{size}", width, 32768, "", _WEB_SEARCH, 32, aliases=aliases)
-
-
+# platform.openai.com/docs/api-reference/embeddings: 8,192 tokens a text, 2,048 texts and 300,000 tokens a
+# request. Less is asked for, to keep an answer small, and because the tokens are guessed.
+_openai = partial(ModelCard, max_tokens=8192, texts_per_request=256, tokens_per_request=150_000)
+_for_passages = partial(ModelCard, max_tokens=512, query_prefix=_PASSAGES)
+_qwen3 = partial(ModelCard, max_tokens=32768, query_prefix=_WEB_SEARCH, trained_down_to=32)
 _SIZES = (("small", 384), ("base", 768), ("large", 1024))
 
 # fmt: off
@@ -66,24 +56,24 @@ _CARDS = (
     ),
     ModelCard("modernbert-embed-base", 768, 8192, _DOCUMENT, _QUERY, 256),
     # openai.com/index/new-embedding-models-and-api-updates shows 512 of the small and 256 of the large one.
-    _openai("text-embedding-3-small", 1536, 512),
-    _openai("text-embedding-3-large", 3072, 256),
-    _openai("text-embedding-ada-002", 1536, None),
+    _openai("text-embedding-3-small", 1536, trained_down_to=512),
+    _openai("text-embedding-3-large", 3072, trained_down_to=256),
+    _openai("text-embedding-ada-002", 1536),
     # mixedbread.com/docs/embeddings/mxbai-embed-large-v1; the card truncates to 512.
-    _for_passages("mxbai-embed-large-v1", 1024, 512, "mxbai-embed-large:*"),
+    _for_passages("mxbai-embed-large-v1", 1024, trained_down_to=512, aliases=("mxbai-embed-large:*",)),
     # v1.5 and v2.0 are trained for 256.
     ModelCard(
         "snowflake-arctic-embed-l-v2.0", 1024, 8192, "", "query: ", 256,
         aliases=("snowflake-arctic-embed2:*",),
     ),
     ModelCard("snowflake-arctic-embed-m-v2.0", 768, 8192, "", "query: ", 256),
-    _for_passages("snowflake-arctic-embed-m-v1.5", 768, 256),
+    _for_passages("snowflake-arctic-embed-m-v1.5", 768, trained_down_to=256),
     _for_passages(
-        "snowflake-arctic-embed-m", 768, None, "snowflake-arctic-embed:110m*", "snowflake-arctic-embed:m"
+        "snowflake-arctic-embed-m", 768, aliases=("snowflake-arctic-embed:110m*", "snowflake-arctic-embed:m")
     ),
     _for_passages(
-        "snowflake-arctic-embed-l", 1024, None,
-        "snowflake-arctic-embed", "snowflake-arctic-embed:335m*", "snowflake-arctic-embed:l*",
+        "snowflake-arctic-embed-l", 1024,
+        aliases=("snowflake-arctic-embed", "snowflake-arctic-embed:335m*", "snowflake-arctic-embed:l*"),
     ),
     # ai.google.dev/gemma/docs/embeddinggemma/model_card: 768, 512, 256 and 128.
     ModelCard(
@@ -96,14 +86,14 @@ _CARDS = (
         "Represent the query for retrieving evidence documents: ", 32,
     ),
     ModelCard("jina-embeddings-v2-base-en", 768, 8192),
-    # huggingface.co/Qwen/Qwen3-Embedding-…: any dimension from 32 on.
-    _qwen3("0.6b", 1024),
-    _qwen3("4b", 2560),
-    _qwen3("8b", 4096, "qwen3-embedding"),
+    # huggingface.co/Qwen/Qwen3-Embedding-…: any dimension from 32 on; the prompt ends without a space.
+    _qwen3("qwen3-embedding-0.6b", 1024, aliases=("qwen3-embedding:0.6b*",)),
+    _qwen3("qwen3-embedding-4b", 2560, aliases=("qwen3-embedding:4b*",)),
+    _qwen3("qwen3-embedding-8b", 4096, aliases=("qwen3-embedding:8b*", "qwen3-embedding")),
     ModelCard("bge-m3", 1024, 8192, aliases=("bge-m3:*",)),
-    _for_passages("bge-large-en-v1.5", 1024, None, "bge-large:*"),
-    _for_passages("bge-base-en-v1.5", 768, None),
-    _for_passages("bge-small-en-v1.5", 384, None),
+    _for_passages("bge-large-en-v1.5", 1024, aliases=("bge-large:*",)),
+    _for_passages("bge-base-en-v1.5", 768),
+    _for_passages("bge-small-en-v1.5", 384),
     *(ModelCard(f"e5-{size}-v2", width, 512, "passage: ", "query: ") for size, width in _SIZES),
     *(ModelCard(f"multilingual-e5-{size}", width, 512, "passage: ", "query: ") for size, width in _SIZES),
     ModelCard("multilingual-e5-large-instruct", 1024, 512, query_prefix=f"{_WEB_SEARCH} "),
@@ -162,15 +152,11 @@ def truncation_remark(model: str) -> str:
     """One line about a model that may lose more than usual when truncated; '' for others."""
     card = find(model)
     if card is None:
-        return (
-            f"whether {model} was trained for truncation (Matryoshka) is unknown: "
-            "`bench` shows what smaller dimensions lose"
-        )
-    if card.trained_down_to is None:
-        trained, lossy = "was not trained for truncation (Matryoshka)", "cut dimensions"
+        trained = f"whether {model} was trained for truncation (Matryoshka) is unknown"
+    elif card.trained_down_to is None:
+        trained = f"{card.name} was not trained for truncation (Matryoshka)"
     elif card.trained_down_to > 64:
-        trained = f"is trained for truncation down to {card.trained_down_to} dimensions"
-        lossy = "smaller ones"
+        trained = f"{card.name} is trained for truncation down to {card.trained_down_to} dimensions"
     else:
         return ""
-    return f"{card.name} {trained}: {lossy} lose more; `bench` shows how much"
+    return f"{trained}: `bench` shows what smaller dimensions lose"

@@ -60,14 +60,14 @@ def embedder_class(kind: str) -> "type[Embedder]":
             )
         try:
             cls = points[0].load()
+            if not (inspect.isclass(cls) and issubclass(cls, Embedder)):
+                raise TypeError(f"{clipped(repr(cls))} is no Embedder")
         except Exception as error:  # another package may fail in any way
             raise UsageError(
                 f"cannot load the embedder {quoted(kind)} ({type(error).__name__}: {error}): "
                 "install its package again, or report it to its author"
             ) from error
-    if not (inspect.isclass(cls) and issubclass(cls, Embedder)):
-        raise UsageError(f"embedder {quoted(kind)} is no Embedder: report it to the author of its package")
-    return cls
+    return cls  # type: ignore[no-any-return]  # of our own
 
 
 def kind_of(model: str) -> str | None:

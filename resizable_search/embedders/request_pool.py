@@ -112,7 +112,6 @@ class RequestPool:
         self._results: queue.SimpleQueue[BatchResult | BaseException | None] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._waiting = {"turn": 0, "retry": 0}
         self._slots = threading.Semaphore(self.concurrency)
         self._has_unsafe = False
         self.embedder.before_repeat, self.embedder.on_note = self._before_repeat, self.on_retry
@@ -126,13 +125,8 @@ class RequestPool:
         return self.outstanding < 2 * self.concurrency
 
     def status(self) -> str:
-        """Repeats so far and what is waited for, in a few words; '' while all goes well."""
-        words = [f"{self.usage.repeats:,} repeated"] if self.usage.repeats else []
-        if self._waiting["retry"]:
-            words.append(f"{self._waiting['retry']} pausing before another try")
-        elif self._waiting["turn"]:
-            words.append("at the rate limit")
-        return ", ".join(words)
+        """Repeats so far, in a few words; '' while all goes well."""
+        return f"{self.usage.repeats:,} repeated" if self.usage.repeats else ""
 
     def submit(self, keys: list[int], texts: Sequence[str]) -> None:
         """Embed these texts, as many as one call of `embed` takes."""
@@ -205,7 +199,7 @@ class RequestPool:
                     raise
                 seconds = max(pause * (0.5 + random.random()), asked)
                 self.on_retry(f"{error}; trying again in {seconds:.0f} s ({attempt} of {tries - 1})")
-                self._wait("retry", seconds)
+                self._wait(seconds)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
     def _blame_the_texts(self, error: ServiceError | BadAnswerError) -> None:
@@ -227,21 +221,15 @@ class RequestPool:
         self._take_turn(repeats=True)
 
     def _take_turn(self, *, repeats: bool) -> None:
-        self._wait("turn", self._pacer.delay())
+        self._wait(self._pacer.delay())
         self._count(Usage(requests=int(self.embedder.remote), repeats=int(repeats)))
 
     def _count(self, usage: Usage) -> None:
         with self._lock:
             self.usage += usage
 
-    def _wait(self, what: str, seconds: float) -> None:
-        count = 1 if seconds else 0
-        with self._lock:
-            self._waiting[what] += count
-        stopped = self._stop.wait(seconds)
-        with self._lock:
-            self._waiting[what] -= count
-        if stopped:
+    def _wait(self, seconds: float) -> None:
+        if self._stop.wait(seconds):
             raise _StoppedError
 
 

@@ -227,10 +227,7 @@ def hf(
 
 
 def usual_name(paths: list[str]) -> str:
-    """The name of an index of these files: that of the file, the folder, or the common folder.
-
-    Raises UsageError if there is none.
-    """
+    """The name of the file, the folder, or the common folder. Raises UsageError if there is none."""
     if STDIN in paths:
         raise UsageError("piped documents have no name: name the index with --name")
     full = [os.path.abspath(os.path.expanduser(path)) for path in paths]
@@ -256,9 +253,8 @@ def run(
 ) -> "BuildReport":
     """Build an index of a corpus, and print the report; `quiet`: on stderr, and only of changes.
 
-    `open_corpus` takes the options `asked` of the corpus, and `progress`. Of an index that exists, options
-    which the command line leaves out are the index's own, if its corpus is the `same`. With --dry-run it
-    prints the plan of the build and raises `typer.Exit`.
+    `open_corpus` takes the options `asked` and `progress`. Options that the command line leaves out are those
+    of an index that exists, if its corpus is the `same`. With --dry-run it raises `typer.Exit`.
     """
     from resizable_search.build import build as builder
     from resizable_search.build import dry_run

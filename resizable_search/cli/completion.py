@@ -1,8 +1,4 @@
-"""What a shell offers for the word at the cursor: names of indexes, their dimensions, and embedders.
-
-typer asks a source with the context, whose earlier words are parsed, and with the word so far. A source reads
-little, and offers nothing from a damaged index.
-"""
+"""What a shell offers for the word at the cursor: names of indexes, their dimensions, and embedders."""
 
 import io
 import os

@@ -21,10 +21,9 @@ _OF_ADDRESS = ("api_key_env", "encoding_format")
 
 @dataclass(frozen=True, slots=True)
 class EarlierBuild:
-    """The corpus (its spec as JSON) and the embedder of an index, or of a build that is not finished.
+    """The corpus and the embedder of an index, or of a build that is not finished.
 
-    `spec` None: of an unfinished build only the embedder's `kind` is known. `dims`: what a build without
-    dimensions stores; None: the standard ones. `restarts`: the index is built from the start.
+    `spec` None: only the embedder's `kind` is known. `dims` None: the standard ones.
     """
 
     corpus: Mapping[str, Json]
@@ -35,10 +34,7 @@ class EarlierBuild:
 
     @classmethod
     def find(cls, home: Home, options: BuildOptions) -> "EarlierBuild | None":
-        """What the next build of this name starts from; None if it makes a new index.
-
-        None also for an index that cannot be read: the build refuses it. Raises UsageError for a wrong name.
-        """
+        """What the next build of this name starts from, if anything readable. Raises UsageError."""
         check_name(options.name)
         folder, unfinished = home.index(options.name), home.building(options.name)
         begun = None if options.restart else unfinished_build(unfinished)
@@ -59,7 +55,7 @@ class EarlierBuild:
     def corpus_options(
         self, same: Mapping[str, Json], asked: Mapping[str, Any], given: Collection[str]
     ) -> dict[str, Any]:
-        """The keywords of the corpus: of those `asked`, the `given` ones; for the others the earlier build's.
+        """The keywords of the corpus: the `given` ones as `asked`, the others as of the earlier build.
 
         `same`: the part of the spec that both have if they are one corpus; if not, all are as asked.
         """
@@ -77,10 +73,9 @@ class EarlierBuild:
     def embedder(
         self, home: Home, name: str, model: str | None, options: Mapping[str, str | int | None]
     ) -> Embedder:
-        """The embedder of the index `name`, except for a `model` and `options` that are not None.
+        """The embedder of the index `name`, but with this `model` and `options` where they are not None.
 
-        Raises UsageError, IndexFormatError, and CredentialsError if it would send a key to an address that
-        nobody named in this home.
+        Raises UsageError, IndexFormatError, and CredentialsError for an address that nobody named here.
         """
         given = {option: value for option, value in options.items() if value is not None}
         spec = self.spec

@@ -96,10 +96,7 @@ def info(
 
 
 def info_lines(info: "IndexInfo", files: bool = False) -> list[tuple[str, str]]:
-    """The lines of `info`, each with its name; `info` leaves out lines without words.
-
-    `files`: also each file, and how the index was built.
-    """
+    """The lines of `info`, each with its name; those without words are not shown."""
     spec = info.embedder
     options = ", ".join(
         f"{key} {', '.join(map(str, value)) if isinstance(value, list) else value}"

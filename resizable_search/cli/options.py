@@ -292,10 +292,7 @@ def open_index(
     engine: "str | EngineMaker" = "auto",
     embedder: "Embedder | None" = None,
 ) -> "Index":
-    """Open the index of a command; the options are those of the library's `open_index`.
-
-    A command of many queries warms it.
-    """
+    """Open the index of a command."""
     from resizable_search.search import index as library
 
     folder = home_of(home)

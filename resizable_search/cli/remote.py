@@ -26,10 +26,7 @@ SILENT_SECONDS = 2.0  # how long a living service may send nothing
 def search(
     text: str, options: SearchArguments, *, similar: bool = False
 ) -> "tuple[Answer, ServedIndex] | None":
-    """The answer of a running service of the home, and its index; None: search without it.
-
-    `similar`: `text` is the id of a document.
-    """
+    """The answer of a running service of the home, and its index; None: search without it."""
     home = home_of(options.home)
     is_off = os.environ.get(SERVICE_VARIABLE, "").strip().lower() in ("off", "0", "no", "false")
     if is_off or not os.path.lexists(home.socket):

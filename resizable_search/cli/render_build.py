@@ -30,10 +30,7 @@ def write_lines(*lines: str) -> None:
 def build_report(
     report: "BuildReport", limit: int | None, remark: str, example: str, home: Path | None = None
 ) -> None:
-    """Print what a build did, and the next command.
-
-    `example` is a query to try, or ""; `home` is what --home says.
-    """
+    """Print what a build did, and the next command, with the `example` of a query."""
     trial = f'query "{example}"' if example else "bench"
     option = f" --home {shlex.quote(str(home))}" if home is not None else ""
     write_lines(*build_lines(report, limit, remark))

@@ -239,10 +239,7 @@ def missing(report: "EvaluationReport") -> list[str]:
 
 
 def tuning(report: "TuneReport") -> None:
-    """Print the chosen plan among its rivals, and how it was proven.
-
-    The rivals are those plans that no other plan beats in both time and overlap; JSON has all.
-    """
+    """Print the chosen plan among those that none beats in both time and overlap, and its proof."""
     tuned = report.tuned
     table = borderless("", "plan", f"overlap@{tuned.k}", "ms", right=("ms",))
     best = 0.0
@@ -320,10 +317,7 @@ def write_per_query(evaluation: "Evaluation", path: Path) -> None:
 
 
 def write_runs(evaluation: "Evaluation", index: "Index", folder: Path) -> None:
-    """Write a TREC run for each plan, named after it. Raises StorageError.
-
-    White space in an id is percent-encoded, since it separates columns.
-    """
+    """Write a TREC run for each plan, named after it. Raises StorageError."""
     for number, plan in enumerate(evaluation.report.plans):
         lines = [
             f"{_encoded(query)} Q0 {_encoded(document)} {rank} {score!r} {plan.plan}\n"
@@ -334,6 +328,7 @@ def write_runs(evaluation: "Evaluation", index: "Index", folder: Path) -> None:
 
 
 def _encoded(id_: str) -> str:
+    """An id without white space, which separates columns."""
     return re.sub(r"\s", lambda match: quote(match[0]), id_)
 
 

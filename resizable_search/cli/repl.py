@@ -39,10 +39,7 @@ def settings_of(options: Iterable[Any]) -> dict[str, Setting]:
 
 
 def run(session: "Session", history: Path) -> None:
-    """Greet, and run lines until one of them, or the end of the input, ends the prompt.
-
-    `history` is a file for the typed lines, which only its owner may read.
-    """
+    """Greet, and run lines until one of them, or the end of the input, ends the prompt."""
     session.greet()
     say(":help lists the commands; Ctrl-D leaves")
     remember = _editor(session, history)

@@ -1,9 +1,8 @@
 """Defaults of options from files, as the parser's default map.
 
-Order: command line, environment, `[tool.rsearch]` of the nearest pyproject.toml, rsearch.toml of the home,
-built in. A file has a table for each command, and above them keys for all commands. An option with a value is
-a setting, unless it belongs to one run. A project sets search and output options only: the author of its file
-must not decide where texts and keys are sent.
+A file has a table for each command, and above them keys for all. An option with a value is a setting, unless it
+belongs to one run. A project sets search and output options only: the author of its file must not decide where
+texts and keys are sent.
 """
 
 import difflib
@@ -188,10 +187,7 @@ def _project_paths() -> Iterator[Path]:
 
 
 class Configuration:
-    """The settings of the commands below `root`, and the files of the project, if any, and of the home.
-
-    Commands are imported when their table is asked for.
-    """
+    """The settings of the commands below `root`, and the files of the project, if any, and of the home."""
 
     def __init__(self, root: Any, home: str | Path | None = None) -> None:
         self._root = root
@@ -205,7 +201,7 @@ class Configuration:
         self.files = [file for file in (project, self.own) if file is not None]
 
     def table(self, table: Table) -> dict[str, Setting]:
-        """The settings of a table by key; none for an unknown one."""
+        """The settings of a table by key; none for an unknown one. Its commands are imported."""
         if table not in self._tables:
             command = self._root
             for name in table or ("query",):

@@ -1,8 +1,4 @@
-"""Tables and cards on stdout: their columns, their widths, and what gives way on a narrow terminal.
-
-A card is a hit: its title with headings, its address and score; below it the passage that answers best. Text
-of documents is shown as plain text: no markup, no escape codes.
-"""
+"""Tables and cards of hits on stdout. Text of documents is plain: no markup, no escape codes."""
 
 import os
 import re
@@ -39,10 +35,7 @@ _FENCE = re.compile(r"\s*(?:(?:```|~~~).*|[-=*_~|:+ ]*)")
 
 
 def stdout_console() -> Console:
-    """The console of results: as wide as the terminal (or $COLUMNS), without a limit in a pipe.
-
-    With $NO_COLOR there are no escape codes at all, not even for bold text and links.
-    """
+    """The console of results, without a limit in a pipe; with $NO_COLOR without any escape codes."""
     colours: Any = None if os.environ.get("NO_COLOR") else "auto"
     console = Console(color_system=colours, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
@@ -99,10 +92,7 @@ class Column:
 
 
 def fitted(columns: Sequence[Column], width: int, least_needed: Sequence[str]) -> Table:
-    """A table of the columns that fit into this width.
-
-    A long plan is broken at its commas first. Then the columns `least_needed` go, in their order.
-    """
+    """A table of this width: long plans are broken, then the columns `least_needed` go in their order."""
     for left_out in range(len(least_needed) + 1):
         rest = [column for column in columns if column.name not in least_needed[:left_out]]
         first, room = rest[0], width - sum(column.width + GAP for column in rest[1:])
@@ -175,10 +165,9 @@ def hits_table(
     console: Console,
     records: Sequence[Mapping[str, str]] = (),
 ) -> Table:
-    """A line for each hit, as wide as the terminal; in a pipe nothing is cut, and the url has a column.
+    """A line for each hit, of the fields in `records` or of the usual ones; in a pipe nothing is cut.
 
-    `records` are the fields to show; without them: rank, score, place in a file, title (a link on a
-    terminal) and a snippet. Numbers stay whole; a snippet or text has most of the rest.
+    On a terminal numbers stay whole, and a snippet or text has most of the rest.
     """
     columns: Mapping[str, Sequence[RenderableType]] = _usual_columns(hits, weights, console)
     if records:
@@ -271,10 +260,7 @@ def location(metadata: Mapping[str, Any]) -> str:
 
 
 def body(hit: "Hit") -> str:
-    """The text without first lines that only repeat the title, as headings do, and without lines of marks.
-
-    The bars of a Markdown table become dots.
-    """
+    """The text without lines of marks, and without first lines that only repeat the title."""
 
     def letters(text: str) -> str:
         return re.sub(r"[\W_]+", "", text.casefold())

@@ -1,8 +1,8 @@
 """Defaults of options from files, as the parser's default map.
 
-A file has a table for each command, and above them keys for all. An option with a value is a setting, unless it
-belongs to one run. A project sets search and output options only: the author of its file must not decide where
-texts and keys are sent.
+A file has a table for each command, and above them keys for all. An option with a value is a setting, unless
+it belongs to one run. A project sets search and output options only: the author of its file must not decide
+where texts and keys are sent.
 """
 
 import difflib

@@ -37,8 +37,7 @@ class RsearchError(Exception):
     """Base of every error that rsearch raises on purpose: what happened, and what to do."""
 
     exit_code = 1
-    resume = ""
-    """What a stopped build has saved, and how to resume it; '' if there is nothing to say."""
+    resume = ""  # what a stopped build has saved, and how to resume it; '' if there is nothing to say
 
     def __str__(self) -> str:
         message = super().__str__()

@@ -32,12 +32,10 @@ class Embedding:
     _last: int = -1
     _has_read_all: bool = False
     _waiting: deque[tuple[int, str]] = field(default_factory=deque)
-    _asked: set[str] = field(default_factory=set)
-    """The texts that wait or are requested."""
+    _asked: set[str] = field(default_factory=set)  # the texts that wait or are requested
     _halves: dict[int, list[int]] = field(default_factory=dict)
     """By its first text, each half of a refused request that is asked again: sizes of those answered."""
-    _most_taken: int = 0
-    """The texts of the largest request that was answered."""
+    _most_taken: int = 0  # the texts of the largest request that was answered
     _pool: RequestPool = field(init=False)
 
     def __post_init__(self) -> None:

@@ -52,8 +52,7 @@ class ExportSource:
         if not 1 <= self.dim <= full:
             raise UsageError(f"dimension {self.dim} is not within 1 to {full}, the most of {reader.name}")
         self.reader = reader
-        self.rows_at = reader.live_rows()
-        """(count,) int64: the row of the index at each position."""
+        self.rows_at = reader.live_rows()  # (count,) int64: the row of the index at each position
         self.count = len(self.rows_at)
         if not self.count:
             raise RsearchError(f"every document of {reader.name} is deleted: nothing to export")

@@ -53,28 +53,23 @@ class Index:
     ) -> None:
         self._reader = reader
         self._closed = False
-        self.manifest: Manifest = reader.manifest
-        """The manifest of the open generation."""
+        self.manifest: Manifest = reader.manifest  # the manifest of the open generation
         self.name: str = reader.name
         self.folder: Path = reader.folder
-        self.rows: int = self.manifest.documents
-        """The number of documents."""
+        self.rows: int = self.manifest.documents  # the number of documents
         self.dims: tuple[int, ...] = self.manifest.dims
         """The stored dimensions, ascending. A scan may use any other one up to the full dimension."""
-        self.full_dim: int = self.manifest.full_dim
-        """The full dimension: the embedder's width."""
+        self.full_dim: int = self.manifest.full_dim  # the full dimension: the embedder's width
         spec = EmbedderSpec.from_json(self.manifest.embedder)
         self.fingerprint: str = spec.fingerprint
         """The embedder's fingerprint: query vectors with the same one fit this index."""
         self._chooser = chooser_of(reader, engine, threads, stays=stays)
-        self.threads: int = self._chooser.threads
-        """The number of threads of a scan."""
+        self.threads: int = self._chooser.threads  # the number of threads of a scan
         cache, trust = query_cache(home.queries), TrustedEndpoints(home.trusted)
         self._embedder = QueryEmbedder(self.name, self.folder, spec, cache, trust, embedder)
         if spec.state_checksum:
             self._embedder.load()
-        self.plans = StoredPlans(reader.folder, reader.manifest)
-        """The tuned plans."""
+        self.plans = StoredPlans(reader.folder, reader.manifest)  # the tuned plans
         self._filter = Filter(reader)
         self._executor = Executor(reader, self._chooser.pick, centred=spec.centred)
 

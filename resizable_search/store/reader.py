@@ -56,14 +56,12 @@ class PartReader:
         """The int8 tiers by dimension; a very old index has none."""
         self.one_bit: NDArray[np.uint8] | None = arrays.get(NAMES.one_bit(full))
         """The full rows' one-bit codes (`short_codes.one_bit`); an older index has none."""
-        self.postings = map_postings(folder, part, remedy)
-        """The lexical tier; None if there is none."""
+        self.postings = map_postings(folder, part, remedy)  # the lexical tier; None if there is none
         codes, bounds = NAMES.four_bit(full)
         four_bit = [arrays[name] for name in (codes, bounds, NAMES.mean(full)) if name in arrays]
         self.four_bit = (four_bit[0], four_bit[1], four_bit[2]) if len(four_bit) == 3 else None
         """Their codes in four bits, with steps and errors (`short_codes.four_bit`), and the mean."""
-        self.allowed = allowed_rows(folder, part)
-        """(rows,) bool: which rows are not deleted; None: all."""
+        self.allowed = allowed_rows(folder, part)  # (rows,) bool: which rows are not deleted; None: all
         self._documents_path = folder / NAMES.documents
         check_size(self._documents_path, part.files[NAMES.documents].bytes)
         self.connection = open_documents(self._documents_path, part.rows)

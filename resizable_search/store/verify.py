@@ -74,8 +74,7 @@ class _Examination:
     manifest: Manifest
     full: bool
     progress: Progress
-    bad: set[str] = field(default_factory=set)
-    """The files whose bytes are not as they were written."""
+    bad: set[str] = field(default_factory=set)  # the files whose bytes are not as they were written
 
     def run(self) -> Iterator[Damage]:
         manifest, progress = self.manifest, self.progress

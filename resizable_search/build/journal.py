@@ -109,9 +109,7 @@ class Journal:
             (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             if tables and db.execute("PRAGMA user_version").fetchone() != (VERSION,):
                 other = f"the unfinished build in {self.folder} is of another version of rsearch"
-                raise BuildStateError(
-                    f"{other}: finish it with that one, or `restart`, which embeds all of it again"
-                )
+                raise BuildStateError(f"{other}: finish it there, or `restart`, which embeds all of it again")
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript("BEGIN;" + _SCHEMA + "COMMIT;")
         except BaseException:

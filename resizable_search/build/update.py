@@ -293,9 +293,7 @@ class Update:
             if isinstance(error, StorageError | BuildStoppedError):
                 is_worthless = is_worthless and not journal.get("replaces")
             elif self.corpus.has_vectors and isinstance(error, CorpusError):
-                is_worthless = (
-                    True  # the same files would fail at the same row, and corrected ones are others
-                )
+                is_worthless = True  # the same files would fail again, and corrected ones are others
         if is_worthless:
             journal.discard()
         elif isinstance(error, StorageError):  # it has said what resumes the work

@@ -77,9 +77,8 @@ class Metrics:
         self, relevance: Mapping[str, Mapping[str, int]], ranked: Mapping[str, Sequence[str]]
     ) -> NDArray[np.float64]:
         """The values (queries of `relevance`, metrics) of the documents found for each query, best first."""
-        run = {
-            query: {id_: float(-rank) for rank, id_ in enumerate(ids)} for query, ids in ranked.items() if ids
-        }
+        found = ((query, ids) for query, ids in ranked.items() if ids)
+        run = {query: {id_: float(-rank) for rank, id_ in enumerate(ids)} for query, ids in found}
         grades = {query: dict(of_query) for query, of_query in relevance.items()}
         row = {query: number for number, query in enumerate(relevance)}
         column = {measure: number for number, measure in enumerate(self._measures)}

@@ -93,9 +93,8 @@ nearest = documents.select((-scores).argsort()[:10]).to_list()"""
         import pyarrow.dataset
 
         # Otherwise pyarrow keeps what it reads ahead until the file is closed.
-        paged = pyarrow.dataset.ParquetFragmentScanOptions(
-            pre_buffer=False, use_buffered_stream=True, buffer_size=1 << 20
-        )
+        options = {"pre_buffer": False, "use_buffered_stream": True, "buffer_size": 1 << 20}
+        paged = pyarrow.dataset.ParquetFragmentScanOptions(**options)
         opened = datasets.load_dataset(
             str(path),
             split="train",

@@ -201,9 +201,8 @@ def scored_documents(
 ) -> list[ScoredDocument]:
     """The best rows of one of the queries that are among these documents by row."""
     scored = []
-    for place, (row, score) in enumerate(
-        zip(top.rows[query].tolist(), top.scores[query].tolist(), strict=True)
-    ):
+    pairs = zip(top.rows[query].tolist(), top.scores[query].tolist(), strict=True)
+    for place, (row, score) in enumerate(pairs):
         if row in documents:
             ranks = None
             if top.ranks is not None:

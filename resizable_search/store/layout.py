@@ -78,9 +78,8 @@ class FileNames:
     @property
     def lexical(self) -> tuple[str, str, str, str, str]:
         """The lexical tier: hashes of terms, where the rows of each start, rows, counts, lengths of rows."""
-        terms, starts, rows, counts, lengths = (
-            f"{self.tiers}/lexical.{what}.npy" for what in ("terms", "starts", "rows", "counts", "lengths")
-        )
+        names = ("terms", "starts", "rows", "counts", "lengths")
+        terms, starts, rows, counts, lengths = (f"{self.tiers}/lexical.{name}.npy" for name in names)
         return terms, starts, rows, counts, lengths
 
 

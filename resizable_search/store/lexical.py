@@ -68,9 +68,8 @@ def _derive(connection: sqlite3.Connection, target: Path, rows: int, progress: P
     if connection.execute("SELECT 1 FROM texts WHERE text <> '' LIMIT 1").fetchone() is None:
         return ()
     progress.stage("indexing words", rows, "documents")
-    records = connection.execute(
-        "SELECT title, metadata, text FROM documents JOIN texts USING (row) ORDER BY documents.row"
-    )
+    query = "SELECT title, metadata, text FROM documents JOIN texts USING (row) ORDER BY documents.row"
+    records = connection.execute(query)
     runs, lengths, total = [], [], 0
     with tempfile.TemporaryFile(dir=target) as spill:
         for postings, own in TermCounter().runs(map(_fields, records)):

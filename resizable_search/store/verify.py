@@ -80,9 +80,7 @@ class _Examination:
         manifest, progress = self.manifest, self.progress
         written = (self.folder / NAMES.manifest).read_bytes()
         if written != manifest_text(json.loads(written)):
-            yield Damage(
-                NAMES.manifest, "manifest", "its bytes are not as they were written (its content is)"
-            )
+            yield Damage(NAMES.manifest, "manifest", "its bytes are not as they were written")
         unread = {part.file(NAMES.signs(manifest.full_dim)) for part in manifest.parts}
         files = {file: entry for file, entry in manifest.all_files().items() if file not in unread}
         progress.stage("reading", sum(-(-entry.bytes // CHUNK) for entry in files.values()), "MiB")

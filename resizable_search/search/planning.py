@@ -10,10 +10,6 @@ from resizable_search.search.results import ScoredDocument, SearchOptions
 from resizable_search.store.tuned_plans import StoredPlans, plan_key, tune_command
 from resizable_search.text import STOP_WORDS, listed
 
-NO_TIER = "{0} has no lexical tier, so this is by meaning alone: derive it with `warm {0}`"
-NO_WORD = "none of its words is in the index: this is by meaning alone"
-NO_HIT = "no hit: none of its words is in the index"
-UNKNOWN = "not in the index: {}"
 MOST_ASKED = 500  # characters of a query whose words are looked up one by one
 
 
@@ -66,9 +62,11 @@ def remark_on(
 ) -> str:
     """Which words of a query did not count, and why; '' if all did. `knows`: whether the index has a word."""
     if plan.words is None:
-        return NO_TIER.format(name) if options.wants_words else ""
+        remedy = f"so this is by meaning alone: derive it with `warm {name}`"
+        return f"{name} has no lexical tier, {remedy}" if options.wants_words else ""
     if not (any(one.ranks and one.ranks["lexical"] for one in scored) or knows(query)):
-        return NO_WORD if plan.stages else NO_HIT
+        none = "none of its words is in the index"
+        return f"{none}: this is by meaning alone" if plan.stages else f"no hit: {none}"
     asked = [word for word in dict.fromkeys(words(query[:MOST_ASKED])) if word.casefold() not in STOP_WORDS]
     unknown = [word for word in asked if len(word) > 2 and not knows(word)]
-    return UNKNOWN.format(listed(unknown, 5)) if unknown else ""
+    return f"not in the index: {listed(unknown, 5)}" if unknown else ""

@@ -10,7 +10,6 @@ import os
 import sqlite3
 import stat
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -172,28 +171,24 @@ class DocumentCache:
 
     def __init__(self, characters: int) -> None:
         self._free = characters
-        self._documents: OrderedDict[int, StoredDocument] = OrderedDict()
+        self._documents: dict[int, StoredDocument] = {}  # those that were used last are the last
         self._lock = threading.Lock()
 
     def take(self, rows: Iterable[int]) -> dict[int, StoredDocument]:
         """The documents of these rows that are in memory, by row."""
-        cached = {}
         with self._lock:
-            for row in rows:
-                if (document := self._documents.get(row)) is not None:
-                    self._documents.move_to_end(row)
-                    cached[row] = document
+            cached = {row: self._documents.pop(row) for row in set(rows).intersection(self._documents)}
+            self._documents |= cached
         return cached
 
     def put(self, documents: Iterable[StoredDocument]) -> None:
         """Keep these in place of those that were not used for the longest time."""
         with self._lock:
-            for document in documents:
-                if document.row not in self._documents:
-                    self._documents[document.row] = document
-                    self._free -= len(document.text)
+            new = {document.row: document for document in documents if document.row not in self._documents}
+            self._documents |= new
+            self._free -= sum(len(document.text) for document in new.values())
             while self._free < 0:
-                _, oldest = self._documents.popitem(last=False)
+                oldest = self._documents.pop(next(iter(self._documents)))
                 self._free += len(oldest.text)
 
 

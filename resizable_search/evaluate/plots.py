@@ -6,7 +6,6 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,22 +71,19 @@ def save(figure: "Figure", path: Path) -> None:
 
 def draw(report: "BenchReport") -> "Figure":
     """Runs per second across, overlap upwards: a labelled point a measurement, the best ones joined."""
+    import textalloc
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
-    measured = report.measurements
-    front = pareto_front(measured)
+    measured, front = report.measurements, pareto_front(report.measurements)
+    across, upwards = [m.runs_per_second for m in measured], [m.overlap for m in measured]
+    lines = [([m.runs_per_second] * 2, list(m.overlap_ci)) for m in measured if m.overlap_ci]
     with _drawing() as (figure, axes):
-        for m in measured:
-            if m.overlap_ci is not None:
-                axes.plot([m.runs_per_second] * 2, m.overlap_ci, color=OTHER, linewidth=1)
-        axes.plot([m.runs_per_second for m in measured], [m.overlap for m in measured], "o", color=OTHER)
-        axes.plot(
-            [m.runs_per_second for m in front],
-            [m.overlap for m in front],
-            "o-",
-            color=BEST,
-            label="Pareto front: nothing measured is both faster and nearer to the full dimension",
-        )
+        for xs, ys in lines:
+            axes.plot(xs, ys, color=OTHER, linewidth=1)
+        axes.plot(across, upwards, "o", color=OTHER)
+        lines.append(([m.runs_per_second for m in front], [m.overlap for m in front]))
+        words = "Pareto front: nothing measured is both faster and nearer to the full dimension"
+        axes.plot(*lines[-1], "o-", color=BEST, label=words)
         axes.set_xscale("log")
         axes.margins(0.14)  # room for labels
         left, right = axes.get_xlim()
@@ -103,7 +99,22 @@ def draw(report: "BenchReport") -> "Figure":
         axes.legend(loc="upper left", bbox_to_anchor=(-0.01, -0.1))  # below the picture
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # labels are placed in the fixed layout
-        _label_points(axes, report, front)
+        textalloc.allocate(  # puts labels where they cover no point, line or other label
+            axes,
+            across,
+            upwards,
+            [label(m, report) for m in measured],
+            x_scatter=across,
+            y_scatter=upwards,
+            x_lines=[xs for xs, _ in lines],
+            y_lines=[ys for _, ys in lines],
+            textsize=9.5,
+            linecolor=OTHER,
+            max_distance=0.4,
+            draw_all=True,
+            avoid_label_lines_overlap=True,
+            zorder=6,
+        )
     return figure
 
 
@@ -218,29 +229,3 @@ def _drawing() -> "Iterator[tuple[Figure, Axes]]":
         figure = Figure(facecolor="white", layout="constrained")
         FigureCanvasAgg(figure)
         yield figure, figure.add_subplot()
-
-
-def _label_points(axes: "Axes", report: "BenchReport", front: Sequence["Measurement"]) -> None:
-    """Put labels where they cover no point, line or other label."""
-    import textalloc
-
-    measured = report.measurements
-    across, upwards = [m.runs_per_second for m in measured], [m.overlap for m in measured]
-    lines = [((a.runs_per_second, b.runs_per_second), (a.overlap, b.overlap)) for a, b in pairwise(front)]
-    lines += [((m.runs_per_second, m.runs_per_second), m.overlap_ci) for m in measured if m.overlap_ci]
-    textalloc.allocate(
-        axes,
-        across,
-        upwards,
-        [label(m, report) for m in measured],
-        x_scatter=across,
-        y_scatter=upwards,
-        x_lines=[list(xs) for xs, _ in lines],
-        y_lines=[list(ys) for _, ys in lines],
-        textsize=9.5,
-        linecolor=OTHER,
-        max_distance=0.4,
-        draw_all=True,
-        avoid_label_lines_overlap=True,
-        zorder=6,
-    )

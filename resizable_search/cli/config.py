@@ -38,14 +38,14 @@ def config(context: typer.Context, json: JsonOption = False, home: HomeOption = 
         return
     configuration = _configuration(context, None)
     origin = f"${HOME_VARIABLE}" if os.environ.get(HOME_VARIABLE) else ""
-    rows = [("home", Value(str(configuration.home.path), origin), ""), *_listed(configuration)]
+    rows = [("home", Value(str(configuration.home.path), origin)), *_listed(configuration)]
     problems = [*configuration.problems, *configuration.warnings]
     if json:
         files = [
             {"path": str(file.path), "exists": file.exists, "project": file.is_project}
             for file in configuration.files
         ]
-        settings = [{"key": key, "value": v.value, "from": v.origin or "default"} for key, v, _ in rows]
+        settings = [{"key": key, "value": v.value, "from": v.origin or "default"} for key, v in rows]
         json_object({"files": files, "problems": problems, "settings": settings})
         return
     from rich.text import Text
@@ -54,37 +54,24 @@ def config(context: typer.Context, json: JsonOption = False, home: HomeOption = 
 
     names = ("setting", "value", "from")
     table = borderless(*names, fold=names)
-    for key, value, shown in rows:
-        words = ", ".join(value.value) if isinstance(value.value, list) else str(value.value)
-        style = "" if value.origin else "dim"
-        cell = f"({shown})" if value.value is None else plain(words)
-        table.add_row(Text(key, style=style), Text(cell, style=style), Text(plain(value.origin)))
+    for key, (value, origin) in rows:
+        words = ", ".join(value) if isinstance(value, list) else "–" if value is None else str(value)
+        cells = (key, plain(words), plain(origin))
+        table.add_row(*map(Text, cells), style="" if origin else "dim")
     show_table(table)
     sys.stdout.flush()
     for problem in problems:
         note(problem)
 
 
-def _listed(configuration: Configuration) -> Iterator[tuple[str, Value, str]]:
-    """Each setting, its value and its words; of a table only what differs from the table above it."""
+def _listed(configuration: Configuration) -> Iterator[tuple[str, Value]]:
+    """Each setting and its value; of a table only what differs from the table above it."""
     for table in sorted(configuration.tables(), key=lambda table: (len(table) > 0, table)):
         for setting in configuration.table(table).values():
             value = configuration.value_of(setting)
             above = configuration.table(table[:-1]).get(setting.key) if table else None
             if above is None or list(map(str, value)) != list(map(str, configuration.value_of(above))):
-                yield setting.name, value, setting.shown
-
-
-@app.command("get")
-def get(context: typer.Context, key: KeyArgument, home: HomeOption = None) -> None:
-    """Print a setting; exit code 1 if it is not set."""
-    configuration = _configuration(context, home)
-    setting = configuration.find(key)
-    value = configuration.value_of(setting).value
-    if value is None:
-        raise RsearchError(f"{key} is not set: the default is {setting.shown}")
-    for line in value if isinstance(value, list) else [value]:
-        typer.echo(line)
+                yield setting.name, value
 
 
 @app.command("set")

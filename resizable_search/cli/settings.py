@@ -102,11 +102,6 @@ class Setting:
         return ".".join((*self.table, self.key))
 
     @property
-    def shown(self) -> str:
-        """What a default of None means."""
-        return self.option.show_default if isinstance(self.option.show_default, str) else "none"
-
-    @property
     def is_of_projects(self) -> bool:
         """Whether a pyproject.toml may set it."""
         return self.table[:1] != ("build",) and self.key in _OF_PROJECTS

@@ -1,10 +1,9 @@
 """What HTTP and MCP take and give, as pydantic models: checked on the way in, described on the way out."""
 
-import math
 import re
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import Annotated, Any, ClassVar, Literal
+from dataclasses import fields, replace
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -74,8 +73,6 @@ class SearchFields(Request):
     The descriptions are also for models that never saw the program.
     """
 
-    most_candidates: ClassVar[float] = MOST_CANDIDATES
-
     index: IndexName = None
     k: int = Field(10, ge=1, le=MOST_K, description="Number of hits.")
     dim: int | None = Field(None, ge=1, le=MOST_DIM)
@@ -100,54 +97,42 @@ class SearchFields(Request):
     group: bool = True
     """Only the best chunk of each document, and only the first of equal texts; false: every one."""
 
-    @property
-    def depth(self) -> int:
-        """How many hits are looked for."""
-        return self.k
-
     def options(self) -> SearchOptions:
-        """The options of a search. Raises UsageError for a wrong plan, and for too many candidates."""
-        chosen = {name: value for name, value in vars(self).items() if name in OPTIONS}
-        options = SearchOptions(**{**chosen, "k": self.depth})
-        keeps = [candidates(options.rerank, options.k)]
-        if isinstance(options.plan, Plan):
-            keeps += [stage.keep or 0 for stage in options.plan.stages]
-        if max(keeps) > self.most_candidates:
-            raise UsageError(
-                f"a stage may keep {MOST_CANDIDATES:,} rows here, not {max(keeps):,}: lower rerank or k"
-            )
-        return options
+        """The options of a search. Raises UsageError for a wrong plan."""
+        return SearchOptions(**{name: value for name, value in vars(self).items() if name in OPTIONS})
 
 
-class HttpSearch(SearchFields):
-    """What a search over HTTP may ask besides. The options are those of `rsearch query`."""
+class OldSearchRequest(SearchFields):
+    """A search: one text, or a list of texts. The options are those of `rsearch query`."""
 
     model_config = ConfigDict(strict=True)
 
-    most_hits: ClassVar[float] = MOST_HITS
-
-    query: Texts | None
+    query: Texts
     plan: str | None = Field(None, max_length=MOST_PLAN, description="256:1bit:400,768")
     explain: bool = Field(False, description="Report what each stage read, kept and took.")
     compare: bool = Field(False, description="Add the full dimension's answer, and the overlap.")
 
     def options(self) -> SearchOptions:
-        """As those of `SearchFields`. Raises UsageError also for too many hits."""
+        """As those of `SearchFields`. Raises UsageError also for more than a request may ask for."""
         options = super().options()
+        self.check_size(options)
+        return options
+
+    def check_size(self, options: SearchOptions) -> None:
+        """Raise UsageError for more candidates or hits than a request may ask for."""
+        stages = options.plan.stages if isinstance(options.plan, Plan) else ()
+        most = max([candidates(options.rerank, options.k), *(stage.keep or 0 for stage in stages)])
+        if most > MOST_CANDIDATES:
+            raise UsageError(
+                f"a stage may keep {MOST_CANDIDATES:,} rows here, not {most:,}: lower rerank or k"
+            )
         texts = len(self.query) if isinstance(self.query, list) else 1
         hits = texts * options.k * (2 if self.compare else 1)
-        if hits > self.most_hits:
+        if hits > MOST_HITS:
             raise UsageError(
                 f"a request may ask for {MOST_HITS:,} hits, and this one asks for {hits:,}: lower k, send "
                 "fewer texts at once, or leave compare out, which doubles them"
             )
-        return options
-
-
-class OldSearchRequest(HttpSearch):
-    """A search: one text, or a list of texts."""
-
-    query: Texts
 
 
 class LocalSearchRequest(OldSearchRequest):
@@ -161,14 +146,15 @@ class LocalSearchRequest(OldSearchRequest):
     rerank: int = Field(0, ge=0)
     similar: bool = False
     expects: dict[str, Any] | None = None
-    most_candidates: ClassVar[float] = math.inf
-    most_hits: ClassVar[float] = math.inf
+
+    def check_size(self, options: SearchOptions) -> None:
+        """Nothing: who asks is the user of this process."""
 
 
-class SearchRequest(HttpSearch):
+class SearchRequest(OldSearchRequest):
     """A search by a text, by a list of texts, by a vector, or by a document."""
 
-    query: Texts | None = None
+    query: Texts | None = None  # type: ignore[assignment]
     """A text, or a list of texts."""
     vector: Annotated[list[Number] | None, Field(min_length=1, max_length=MOST_DIM)] = None
     """Instead of a query: an embedding of the index's full dimension."""
@@ -184,13 +170,8 @@ class SearchRequest(HttpSearch):
     fields: list[HitField] | None = Field(None, min_length=1)
     """The fields of a hit; null: all."""
 
-    @property
-    def depth(self) -> int:
-        """How many hits are looked for."""
-        return self.k + self.offset
-
     def options(self) -> SearchOptions:
-        """As those of `HttpSearch`. Raises UsageError also for two kinds of query."""
+        """As those of `OldSearchRequest`. Raises UsageError also for two kinds of query."""
         given = [name for name in QUERIES if getattr(self, name, None) is not None]
         if len(given) != 1:
             raise UsageError(
@@ -198,11 +179,10 @@ class SearchRequest(HttpSearch):
             )
         if self.offset and self.recall is not None:
             raise UsageError("recall has a plan for its own k: leave offset or recall out")
-        if self.depth > MOST_K:
-            raise UsageError(
-                f"k and offset are {self.depth:,} together, at most {MOST_K:,}: lower one of them"
-            )
-        options = super().options()
+        if (depth := self.k + self.offset) > MOST_K:
+            raise UsageError(f"k and offset are {depth:,} together, at most {MOST_K:,}: lower one of them")
+        options = replace(SearchFields.options(self), k=depth)
+        self.check_size(options)
         return options if self.query is not None else options.without_words()
 
 

@@ -13,7 +13,7 @@ from resizable_search.search.index import Index
 from resizable_search.search.results import Answer, SearchOptions, fields
 from resizable_search.service import identity
 from resizable_search.service.refusals import json_response, refusal_of, typed
-from resizable_search.service.schemas import HttpSearch, LocalSearchRequest, SearchRequest
+from resizable_search.service.schemas import LocalSearchRequest, OldSearchRequest, SearchRequest
 from resizable_search.service.service import Service
 from resizable_search.text import rarity, snippet
 
@@ -21,7 +21,7 @@ SNIPPET = 300  # characters of a passage, if nobody says how many
 MOST_TEXT = 50_000_000  # characters of the texts of an answer
 
 
-async def search(service: Service, request: HttpSearch) -> Any:
+async def search(service: Service, request: OldSearchRequest) -> Any:
     """What a search is answered, as JSON. Raises RsearchError."""
     options = request.options()
     texts = request.query if isinstance(request.query, list) else [request.query or ""]
@@ -74,7 +74,7 @@ async def local_search(service: Service, request: LocalSearchRequest) -> Respons
 
 
 async def _answers(
-    service: Service, request: HttpSearch, texts: Sequence[str], options: SearchOptions
+    service: Service, request: OldSearchRequest, texts: Sequence[str], options: SearchOptions
 ) -> Sequence[Answer | RsearchError]:
     """An answer to each text or to what stands for it; in a list, also an error."""
     if not isinstance(request, SearchRequest):
@@ -91,14 +91,14 @@ def _document(request: SearchRequest) -> str | int | None:
     return request.similar_row if request.similar is None else request.similar
 
 
-def _has_text(request: HttpSearch) -> bool:
+def _has_text(request: OldSearchRequest) -> bool:
     """Whether a hit has its whole text."""
     if not isinstance(request, SearchRequest):
         return True
     return request.snippet is None if request.fields is None else "text" in request.fields
 
 
-def _snippet_length(request: HttpSearch) -> int:
+def _snippet_length(request: OldSearchRequest) -> int:
     """Characters of a hit's passage; 0: it has none."""
     if not isinstance(request, SearchRequest):
         return 0
@@ -113,7 +113,7 @@ def _is_exact(answer: Answer, options: SearchOptions) -> bool:
     return replace(options, mode=options.mode or exact.mode) == exact and "lexical" not in answer.plan
 
 
-def _refuse_long(answers: Sequence[Answer | RsearchError], request: HttpSearch) -> None:
+def _refuse_long(answers: Sequence[Answer | RsearchError], request: OldSearchRequest) -> None:
     """Raise UsageError if the texts of these answers are too long to send."""
     if not _has_text(request):
         return
@@ -126,7 +126,7 @@ def _refuse_long(answers: Sequence[Answer | RsearchError], request: HttpSearch) 
         )
 
 
-def _content(answer: Answer, full: Answer, request: HttpSearch, threads: int) -> dict[str, Any]:
+def _content(answer: Answer, full: Answer, request: OldSearchRequest, threads: int) -> dict[str, Any]:
     """An answer as JSON; if requested, with the full dimension's and the share of its hits it has."""
     content = _shown(answer, request, threads)
     if request.compare:
@@ -139,7 +139,7 @@ def _content(answer: Answer, full: Answer, request: HttpSearch, threads: int) ->
     return content
 
 
-def _shown(answer: Answer, request: HttpSearch, threads: int) -> dict[str, Any]:
+def _shown(answer: Answer, request: OldSearchRequest, threads: int) -> dict[str, Any]:
     """An answer as `rsearch query --json` prints it; of v1, with the requested fields and round numbers."""
     stages = threads if request.explain else None
     if not isinstance(request, SearchRequest):

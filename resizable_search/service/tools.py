@@ -25,7 +25,7 @@ from resizable_search.store.documents import StoredDocument
 from resizable_search.store.layout import none_yet
 from resizable_search.text import plain, rarity, snippet
 
-MOST_HITS = 100  # hits of one answer to an assistant, who reads all of them
+MOST_HITS = 100  # of one answer to an assistant, who reads all; times MOST_RERANK it is MOST_CANDIDATES
 MOST_PASSAGE = 4_000
 MOST_PAGE = 100_000
 MOST_PASSAGES = 60_000  # characters of all passages of one answer

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from resizable_search.progress import Progress
     from resizable_search.search.index import Index
 
-MOST_BYTES = 64_000_000  # the largest file of queries
-
 DimListOption = Annotated[
     str | None,
     Option(help="Dimensions, e.g. 768,256.", show_default="all stored", autocompletion=completion.dims),
@@ -164,19 +162,11 @@ def _note_idle_rerank(options: "BenchOptions", index: "Index") -> None:
 
 
 def read_queries(path: Path) -> dict[int, str]:
-    """The lines of a file that are not blank, by their numbers from 1. Raises UsageError."""
-    remedy = "name a file with one query a line"
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-        if len(content) > MOST_BYTES:
-            raise UsageError(f"{path} has more than {MOST_BYTES // 10**6} MB: {remedy}")
-        lines = content.decode("utf-8-sig").split("\n")  # splitlines would split at U+2028 and others too
-    except OSError as error:
-        raise UsageError(f"cannot read {path} ({error.strerror}): {remedy}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not UTF-8 text: {remedy}") from None
-    return {number: line.strip() for number, line in enumerate(lines, 1) if line.strip()}
+    """The lines of a file that are not blank, by their numbers from 1. Raises UsageError, CorpusError."""
+    from resizable_search.evaluate.qrels import text_lines
+
+    lines = text_lines(path, "", "name a file with one query a line")
+    return {number: line.strip() for number, line in lines}
 
 
 def embed_lines(index: "Index", lines: dict[int, str], source: str) -> "Queries":

@@ -108,7 +108,7 @@ def read_queries(path: Path, codec: str = "") -> dict[str, str]:
     """The queries of a file by id: JSON lines with `_id` and `text`, or lines of id, tab and text."""
     form, _ = format_of(path.name)
     queries: dict[str, str] = {}
-    for number, line in _lines(path, codec, "name a file of queries with `queries`"):
+    for number, line in text_lines(path, codec, "name a file of queries with `queries`"):
         if form == "jsonl" or (not queries and line.lstrip().startswith("{")):
             form = "jsonl"
             record = parse_line(number, line)
@@ -137,7 +137,7 @@ def read_qrels(path: Path, codec: str = "") -> dict[str, dict[str, int]]:
     """The grades of a file by query and document: BEIR's three columns, or TREC's four."""
     relevance: dict[str, dict[str, int]] = {}
     is_first = True
-    for number, line in _lines(path, codec, "name a file of judgements with `qrels`"):
+    for number, line in text_lines(path, codec, "name a file of judgements with `qrels`"):
         words = line.split("\t") if line.count("\t") == 2 else line.split()
         if len(words) == 4:
             words = [words[0], *words[2:]]
@@ -169,8 +169,8 @@ def _grade(word: str) -> int | None:
     return int(grade) if abs(grade) <= _MOST_GRADE and grade == int(grade) else None
 
 
-def _lines(path: Path, codec: str, remedy: str) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, with their numbers."""
+def text_lines(path: Path, codec: str, remedy: str) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers. Raises UsageError, CorpusError."""
     if not path.is_file():
         what = "is not a file" if path.exists() else "does not exist"
         raise UsageError(f"{path} {what}: {remedy}")

@@ -1,10 +1,12 @@
 """The middle of an update: embed the texts that wait, and record each answer on arrival."""
 
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
+
+import numpy as np
 
 from resizable_search.build.journal import Journal
 from resizable_search.build.report import BuildUsage
@@ -65,8 +67,9 @@ class Embedding:
                     while self._pool.has_room and (batch := self._next_batch()):
                         self._pool.submit([seq for seq, _ in batch], [text for _, text in batch])
                     if self._pool.outstanding:
-                        result = self._pool.next(STOP_SECONDS)
-                        if result is not None:
+                        results = self._pool.next(STOP_SECONDS)
+                        self._record(results)
+                        for result in results:
                             self._take(result)
                     elif self._has_read_all:
                         return
@@ -76,8 +79,7 @@ class Embedding:
                     self.workspace.log.status(", ".join(filter(None, words)))
                     self.workspace.check_stop()
             finally:
-                for result in self._pool.drain(GRACE_SECONDS if self.embedder.remote else 0.0):
-                    self._record(result)
+                self._record(self._pool.drain(GRACE_SECONDS if self.embedder.remote else 0.0))
                 self.usage.requested = self._pool.usage
 
     def _next_batch(self) -> list[tuple[int, str]]:
@@ -107,7 +109,6 @@ class Embedding:
         seqs, texts, refused = result.keys, result.texts, result.refused
         answered = self._halves.pop(seqs[0], None)
         if refused is None:
-            self._record(result)
             self._most_taken = max(self._most_taken, len(seqs))
             if answered is not None:
                 answered.append(len(seqs))
@@ -130,10 +131,14 @@ class Embedding:
             self.workspace.log.advance(1)
             self.workspace.log.log(f"document {document!r} is left out: {refused}")
 
-    def _record(self, result: BatchResult) -> None:
-        if result.vectors is None:
+    def _record(self, results: Sequence[BatchResult]) -> None:
+        """Record all that was answered in one step: many workers answer at once."""
+        answered = [result for result in results if result.vectors is not None]
+        if not answered:
             return
+        texts = [text for result in answered for text in result.texts]
+        vectors = np.concatenate([result.vectors for result in answered if result.vectors is not None])
         self.usage.requested = self._pool.usage
-        self.journal.record(result.texts, result.vectors, spent=self.usage.to_json())
-        self._asked.difference_update(result.texts)
-        self.workspace.log.advance(len(result.texts))
+        self.journal.record(texts, vectors, spent=self.usage.to_json())
+        self._asked.difference_update(texts)
+        self.workspace.log.advance(len(texts))

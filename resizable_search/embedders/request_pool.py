@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, astuple, dataclass
 
 import numpy as np
@@ -88,7 +89,7 @@ class Pacer:
 class RequestPool:
     """Embeds batches on `concurrency` threads (0: the embedder's). Submit batches, then take results.
 
-    Taking a result says that the one before it is safe; at most `concurrency` results are not safe yet.
+    Taking results says that those before them are safe; at most `concurrency` results are not safe yet.
     `on_retry` gets the reason of each retry; `on_repeat` is called when a client repeats a request itself.
     """
 
@@ -113,7 +114,7 @@ class RequestPool:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._slots = threading.Semaphore(self.concurrency)
-        self._has_unsafe = False
+        self._unsafe = 0
         self.embedder.before_repeat, self.embedder.on_note = self._before_repeat, self.on_retry
         self.embedder.on_usage = lambda tokens: self._count(Usage(tokens=tokens))
         for number in range(self.concurrency):
@@ -133,20 +134,25 @@ class RequestPool:
         self.outstanding += 1
         self._batches.put((keys, texts))
 
-    def next(self, timeout: float | None = None) -> BatchResult | None:
-        """The next result; None after `timeout` seconds without one. Raises what ended the work."""
-        if self._has_unsafe:
-            self._has_unsafe = False
-            self._slots.release()
-        try:
-            result = self._results.get(timeout=timeout)
-        except queue.Empty:
-            return None
-        self.outstanding -= 1
-        self._has_unsafe = True
-        if isinstance(result, BaseException):
-            raise result
-        return result
+    def next(self, timeout: float | None = None) -> list[BatchResult]:
+        """The results that there are, after at most `timeout` seconds. Raises what ended the work."""
+        if self._unsafe:
+            self._slots.release(self._unsafe)
+            self._unsafe = 0
+        results: list[BatchResult] = []
+        with suppress(queue.Empty):
+            while True:
+                result = self._results.get(timeout=0 if results else timeout)
+                if isinstance(result, BaseException) and results:  # they come first
+                    self._results.put(result)
+                    break
+                self.outstanding -= 1
+                self._unsafe += 1
+                if isinstance(result, BaseException):
+                    raise result
+                if result is not None:
+                    results.append(result)
+        return results
 
     def drain(self, seconds: float) -> list[BatchResult]:
         """Send nothing more; the results that requests under way bring within so many seconds."""
@@ -254,10 +260,9 @@ def embed_all(embedder: Embedder, texts: Sequence[str], task: Task) -> NDArray[n
             pool.submit(list(range(start, stop)), texts[start:stop])
             start = stop
         while pool.outstanding:
-            result = pool.next()
-            if result is not None and result.refused is not None:
-                raise result.refused
-            if result is not None and result.vectors is not None:
+            for result in pool.next():
+                if result.refused is not None:
+                    raise result.refused
                 out[result.keys] = result.vectors
     finally:
         pool.drain(0)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from resizable_search.embedders import request_pool
-from resizable_search.embedders.request_pool import Pacer, RequestPool, embed_all
+from resizable_search.embedders.request_pool import BatchResult, Pacer, RequestPool, embed_all
 from resizable_search.errors import BadAnswerError, QuotaError, RefusedTextError, ServiceError
 from tests.support import TableEmbedder
 
@@ -28,12 +28,20 @@ def failing(*errors):
     return embedder
 
 
+def results(pool: RequestPool, count: int) -> list[BatchResult]:
+    """The next results, which may come together or one after the other."""
+    found = []
+    while len(found) < count:
+        found += pool.next(5)
+    return found
+
+
 def test_what_may_be_cured_is_tried_again_and_told():
     notes = []
     embedder = failing(ServiceError("busy"), BadAnswerError("short", again=True))
     pool = RequestPool(embedder, "search_query", on_retry=notes.append)
     pool.submit([7], ["a text"])
-    answer = pool.next()
+    (answer,) = results(pool, 1)
     np.testing.assert_array_equal(answer.vectors, [embedder.vector("a text")])
     assert (answer.keys, pool.usage.requests, len(notes)) == ([7], 3, 2)
     assert notes[0].startswith("busy; trying again in")
@@ -45,7 +53,7 @@ def test_a_service_that_says_how_long_to_wait_is_not_asked_sooner():
     pool = RequestPool(failing(ServiceError("busy", retry_after=0.2)), "search_query", on_retry=notes.append)
     begun = time.monotonic()
     pool.submit([0], ["x"])
-    assert pool.next().vectors is not None
+    assert results(pool, 1)[0].vectors is not None
     assert time.monotonic() - begun > 0.19
     assert len(notes) == 1
     pool.drain(0)
@@ -83,8 +91,9 @@ def test_a_refused_text_is_an_answer_and_the_work_goes_on():
     pool = RequestPool(failing(RefusedTextError("odd")), "search_document")
     pool.submit([0], ["x"])
     pool.submit([1], ["y"])
-    assert str(pool.next().refused) == "odd"
-    assert pool.next().vectors is not None
+    refused, answered = results(pool, 2)
+    assert str(refused.refused) == "odd"
+    assert answered.vectors is not None
     pool.drain(0)
 
 
@@ -105,7 +114,7 @@ def test_so_many_at_once_and_no_more():
     pool = RequestPool(embedder, "search_document", concurrency=3)
     for key in range(12):
         pool.submit([key], [f"text {key}"])
-    assert sorted(pool.next().keys[0] for _ in range(12)) == list(range(12))
+    assert sorted(result.keys[0] for result in results(pool, 12)) == list(range(12))
     pool.drain(0)
     assert most == 3
 
@@ -153,6 +162,20 @@ def test_the_pacer_spaces_requests_evenly(monkeypatch):
     assert [free.delay() for _ in range(3)] == [0, 0, 0]
 
 
+def test_what_ends_the_work_comes_after_the_results_before_it():
+    pool = RequestPool(TableEmbedder(), "search_document", concurrency=2)
+    pool.submit([0], ["x"])
+    while pool._results.empty():
+        time.sleep(0.001)
+    pool._results.put(QuotaError("pay"))
+    pool.outstanding += 1
+    assert [result.keys for result in pool.next()] == [[0]]
+    with pytest.raises(QuotaError):
+        pool.next()
+    assert pool.outstanding == 0
+    pool.drain(0)
+
+
 def test_no_more_are_sent_than_have_places_until_their_answers_are_safe():
     embedder = TableEmbedder()
     pool = RequestPool(embedder, "search_document", concurrency=3)
@@ -160,12 +183,12 @@ def test_no_more_are_sent_than_have_places_until_their_answers_are_safe():
         pool.submit([key], [f"text {key}"])
     time.sleep(0.1)
     assert len(embedder.asked) == 3
-    pool.next()  # not known to be safe yet
+    assert len(pool.next()) == 3  # not known to be safe yet
     time.sleep(0.1)
     assert len(embedder.asked) == 3
-    pool.next()
+    pool.next(0.1)
     time.sleep(0.1)
-    assert len(embedder.asked) == 4
+    assert len(embedder.asked) == 6
     pool.drain(1)
 
 
@@ -220,9 +243,9 @@ def test_a_text_that_a_service_always_fails_on_is_refused(error):
     pool = RequestPool(embedder, "search_document")
     pool.submit([0], ["poison"])
     pool.submit([1], ["y"])
-    refused = str(pool.next().refused)
-    assert refused.startswith(str(error).partition(";")[0] + ", but embeds other texts; ")
-    assert pool.next().vectors is not None
+    first, second = results(pool, 2)
+    assert str(first.refused).startswith(str(error).partition(";")[0] + ", but embeds other texts; ")
+    assert second.vectors is not None
     assert pool.usage.requests == request_pool.TRIES + 2
     pool.drain(0)
 

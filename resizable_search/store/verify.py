@@ -10,7 +10,7 @@ import json
 import sqlite3
 import stat
 import tempfile
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -61,6 +61,14 @@ class Damage:
     wrong: str
 
 
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """The files that were rebuilt, and what to do about each that could not be, by its path."""
+
+    mended: list[str]
+    lost: dict[str, str]
+
+
 def examine(
     folder: Path, manifest: Manifest, *, full: bool = False, progress: Progress = SILENT
 ) -> Iterator[Damage]:
@@ -88,7 +96,7 @@ class _Examination:
             if wrong := self._wrong_bytes(self.folder / file, entry):
                 self.bad.add(file)
                 yield self._damage(file, wrong)
-        mean = _mean(self.folder, manifest, self.bad, full=self.full)
+        mean = self.mean(self.bad)
         progress.stage("looking at rows", manifest.rows, "rows")
         for part in manifest.parts:
             for name, wrong in self._part(part, mean):
@@ -166,6 +174,17 @@ class _Examination:
             if self.full:
                 self.progress.advance(len(block))
 
+    def mean(self, bad: Container[str]) -> Floats | None:
+        """The mean that codes are made with; if `full`, from the rows. None if what tells it is in `bad`."""
+        width, parts = self.manifest.full_dim, self.manifest.parts
+        name, rows = NAMES.mean(width), parts[0].file(NAMES.vectors(width))
+        if self.full and rows not in bad and any(name in part.files for part in parts):
+            return mean_of_rows(self.folder / rows)
+        for part in parts:
+            if name in part.files and part.file(name) not in bad:
+                return read_slice(self.folder / part.file(name), (width,), "<f4", 0, width)
+        return None
+
     def _other_words(self, part: Part) -> list[str]:
         """The files of the lexical tier that are not what the documents give."""
         with (
@@ -186,18 +205,36 @@ class _Examination:
             self.progress.advance(len(block))
         return ""
 
-
-def _mean(folder: Path, manifest: Manifest, bad: Container[str], *, full: bool) -> Floats | None:
-    """The mean that codes are made with; with `full` from the rows. None if what tells it is in `bad`."""
-    width = manifest.full_dim
-    name, (first, *_) = NAMES.mean(width), manifest.parts
-    rows = first.file(NAMES.vectors(width))
-    if full and rows not in bad and any(name in part.files for part in manifest.parts):
-        return mean_of_rows(folder / rows)
-    for part in manifest.parts:
-        if name in part.files and part.file(name) not in bad:
-            return read_slice(folder / part.file(name), (width,), "<f4", 0, width)
-    return None
+    def rebuild(
+        self, part: Part, made: Path, kinds: Mapping[str, str], mean: Floats | None, done: Repair
+    ) -> None:
+        """Derive the damaged derived files of a part again, in the folder `made`, and put them in place."""
+        names = []
+        for name in part.files:
+            file = part.file(name)
+            source, words = NAMES.vectors(self.manifest.full_dim), "full vectors"
+            if name in NAMES.lexical:
+                source, words = NAMES.documents, "documents"
+            if kinds.get(file) != "derived":
+                continue
+            if part.file(source) in kinds:
+                done.lost[file] = f"the {words} that it follows from are damaged: {BACK}"
+            elif _is_blocked(self.folder.resolve() / file):
+                done.lost[file] = "something else lies in its place: move it away, and repair it again"
+            else:
+                names.append(name)
+                done.lost[file] = f"the {words} or the manifest are another index's: {BACK}"
+        remove_folder(made)
+        made.mkdir()
+        dims, folder = self.manifest.dims, self.folder / part.path
+        for name in derive(folder, made, part.rows, dims, names, mean, self.progress):
+            if name in names and file_entry(made / name) == part.files[name]:
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                (made / name).replace(path)
+                done.mended.append(part.file(name))
+                del done.lost[part.file(name)]
+        remove_folder(made)
 
 
 def _wrong_documents(path: Path, rows: int) -> str:
@@ -229,14 +266,6 @@ def _sample(path: Path) -> Iterator[tuple[int, Floats]]:
         yield start, read_slice(path, (n, dim), "<f4", start * dim, SAMPLED_AT_ONCE * dim).reshape(-1, dim)
 
 
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """The files that were rebuilt, and what to do about each that could not be, by its path."""
-
-    mended: list[str]
-    lost: dict[str, str]
-
-
 def repair(name: str, home: Home, progress: Progress = SILENT) -> Repair:
     """Rebuild damaged derived files of an index, each in one step. Raises IndexBusyError, StorageError."""
     folder = resolve_index(name, home)
@@ -244,7 +273,8 @@ def repair(name: str, home: Home, progress: Progress = SILENT) -> Repair:
     with hold_lock(folder) as own_home:
         made = own_home.state(folder.resolve().name) / "repaired"
         manifest = read_manifest(folder)
-        kinds = {d.file: d.kind for d in examine(folder, manifest, full=True, progress=progress)}
+        examination = _Examination(folder, manifest, True, progress)
+        kinds = {damage.file: damage.kind for damage in examination.run()}
         if NAMES.manifest in kinds:  # its content is sound: only the text differs
             path = folder / NAMES.manifest
             replace_file(path, manifest_text(json.loads(path.read_bytes())))
@@ -252,53 +282,12 @@ def repair(name: str, home: Home, progress: Progress = SILENT) -> Repair:
         done.lost.update((file, BACK) for file, kind in kinds.items() if kind not in ("manifest", "derived"))
         if "derived" in kinds.values():
             progress.stage("deriving", manifest.rows, "rows")
-        mean = _mean(folder, manifest, kinds, full=True)
+        mean = examination.mean(kinds)
         for part in manifest.parts:
-            _rebuild(folder, made, part, manifest.dims, kinds, mean, done, progress)
+            examination.rebuild(part, made, kinds, mean, done)
         sync_folder(folder)
     verify(name, home, progress=progress)
     return done
-
-
-def _rebuild(
-    index: Path,
-    made: Path,
-    part: Part,
-    dims: Sequence[int],
-    kinds: Mapping[str, str],
-    mean: Floats | None,
-    done: Repair,
-    progress: Progress,
-) -> None:
-    """Derive the damaged derived files of a part again, in the folder `made`, and put them in place."""
-    names = []
-    for name in part.files:
-        file = part.file(name)
-        source, words = NAMES.vectors(dims[-1]), "full vectors"
-        if name in NAMES.lexical:
-            source, words = NAMES.documents, "documents"
-        if kinds.get(file) != "derived":
-            continue
-        if part.file(source) in kinds:
-            done.lost[file] = f"the {words} that it follows from are damaged: {BACK}"
-        elif _is_blocked(index.resolve() / file):
-            done.lost[file] = "something else lies in its place, or a link: move it away, and repair it again"
-        else:
-            names.append(name)
-            done.lost[file] = (
-                f"what follows from the {words} is not what the manifest lists, so one of the two "
-                f"is another index's: {BACK}"
-            )
-    remove_folder(made)
-    made.mkdir()
-    for name in derive(index / part.path, made, part.rows, dims, names, mean, progress):
-        if name in names and file_entry(made / name) == part.files[name]:
-            path = index / part.file(name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            (made / name).replace(path)
-            done.mended.append(part.file(name))
-            del done.lost[part.file(name)]
-    remove_folder(made)
 
 
 def _is_blocked(path: Path) -> bool:

@@ -1,19 +1,4 @@
-"""The errors, as one tree.
-
-    RsearchError
-    ├── UsageError, ConfigError, IndexNotFoundError, DocumentNotFoundError, IndexFormatError, IndexBusyError
-    ├── EmbedderMismatchError, QueryError, BuildStoppedError, ExhaustedError
-    ├── BuildStateError
-    │   └── ShrinkError
-    ├── CorpusError
-    │   └── HubError
-    ├── EmbedderError
-    │   ├── CredentialsError (NoCredentialsError), QuotaError, RefusedTextError, BadAnswerError, ClusterError
-    │   ├── NoEmbedderError, QueryTimeoutError
-    │   └── ServiceError
-    │       └── RateLimitedError
-    └── StorageError
-        └── OpenFilesError
+"""The errors: a tree below `RsearchError`.
 
 Every message is one line and names the remedy, options and commands in backquotes by their Python names
 (`restart`, `rate=60`); the command line shows them as flags. No message holds a secret.

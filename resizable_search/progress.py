@@ -1,8 +1,7 @@
 """Progress of long work, and the log of a build.
 
 The library never prints. A caller that wants progress passes a `Progress` of its own; the default, `SILENT`,
-ignores it. The log, a file beside the index, has the same and more. No message holds a
-secret, and a build never fails because of its log.
+ignores it. The log, a file beside the index, has the same and more. A build never fails because of it.
 """
 
 import logging

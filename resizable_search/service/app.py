@@ -130,7 +130,7 @@ def _api(app: FastAPI, *, is_old: bool) -> APIRouter:
         )
         return json_response(listed.model_dump())
 
-    @router.get("/documents/{index}/{row}", **about("documents", "Read a row", schemas.DocumentModel, *READ))
+    @router.get("/documents/{index}/{row}", **about("documents", "Read by row", schemas.DocumentModel, *READ))
     async def document(index: IndexName, row: Row) -> Response:
         """Rows are valid until the index changes."""
         return await read(index, row)
@@ -148,7 +148,7 @@ def _api(app: FastAPI, *, is_old: bool) -> APIRouter:
 
         return router
 
-    @router.get("/documents/{index}", **about("documents", "Read an id", schemas.DocumentModel, *READ))
+    @router.get("/documents/{index}", **about("documents", "Read by id", schemas.DocumentModel, *READ))
     async def document_of(index: IndexName, id: Id) -> Response:
         """Ids stay when the index changes."""
         return await read(index, id)

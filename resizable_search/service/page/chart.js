@@ -68,7 +68,7 @@ export class Chart {
         "data-key": point.key,
       },
       svg("circle", { class: "reach", cx, cy, r: 12 }),
-      svg("path", { class: "whisker", d: `M${x(point.low)} ${cy}H${x(point.high)}` }),
+      svg("path", { class: "whisker", d: `M${x(point.low)} ${cy - 3}v6m0 -3H${x(point.high)}m0 -3v6` }),
       point.current && svg("circle", { class: "ring", cx, cy, r: RADIUS + 4.5 }),
       shape,
       label && svg("text", { class: "label", x: label.x, y: label.y, "text-anchor": label.anchor }, point.label),

@@ -33,7 +33,7 @@ function operationOf(method, path, operation) {
   const details = el(
     "details",
     { class: "operation" },
-    el("summary", {}, el("span", { class: "method" }, method), el("code", {}, path), el("span", { class: "summary" }, operation.summary ?? "")),
+    el("summary", {}, el("span", { class: "method" }, method), el("code", {}, path), el("span", { class: "summary" }, (operation.summary ?? "") + (operation.deprecated ? " (deprecated)" : ""))),
   );
   details.addEventListener("toggle", () => details.append(el("div", {}, contentOf(method, path, operation))), { once: true });
   return details;

@@ -222,6 +222,8 @@ def test_axe_finds_no_fault_in_the_description_of_the_api_and_it_can_be_tried(vi
     page = visit("/docs", bypass_csp=True, reduced_motion="reduce")
     page.locator(".operation > summary").first.wait_for()
     assert faults_of(page) == []
+    told = page.locator(".operation > summary").all_inner_texts()
+    assert all(("/api/v1/" in line) != ("(deprecated)" in line) for line in told if "/api/" in line)
     open_all(page)
     post = page.locator(".operation:has(textarea)").first
     post.locator("textarea").fill('{"index": "things", "query": "tree", "k": 2}')

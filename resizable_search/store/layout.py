@@ -91,7 +91,7 @@ def expanded(path: str | Path) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise UsageError(f"{path} names an unknown user: write the folder out") from None
+        raise UsageError(f"{path} names a user that is unknown: write the folder out") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +214,7 @@ def resolve_index(name: str | Path, home: Home) -> Path:
         return folder
     there = home.names()
     if name in home.unfinished():
-        raise IndexNotFoundError(f"the build of {name} is not finished: give its command again to go on")
+        raise IndexNotFoundError(f"the build of {name} is not finished: give its build command again")
     if not there:
         raise none_yet(home)
     import difflib  # only a wrong name needs it

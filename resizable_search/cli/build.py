@@ -198,7 +198,7 @@ def hf(
     split: Annotated[str, Option(help="Split of the dataset.")] = "train",
     revision: Annotated[str | None, Option(help="Branch, tag or commit.", show_default="main")] = None,
     shuffle_seed: Annotated[
-        int | None, Option(help="Read rows in this random order; --limit then draws a sample.")
+        int | None, Option(min=0, help="Read rows in this random order; --limit then draws a sample.")
     ] = None,
 ) -> None:
     """Build an index of a dataset of huggingface.co, streamed.
@@ -206,8 +206,6 @@ def hf(
     Each text is cut to its first 1,200 characters, unless --chunk or --chars
     says otherwise. Rows come in file order, unless --shuffle-seed is given.
     """
-    if shuffle_seed is not None and shuffle_seed < 0:
-        raise UsageError(f"--shuffle-seed must be 0 or more, not {shuffle_seed}")
 
     def corpus(progress: "Progress", **reading: Any) -> "Corpus":
         from resizable_search.corpora.hub import DEFAULT_COLUMNS, HubCorpus

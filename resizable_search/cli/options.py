@@ -52,7 +52,7 @@ RateOption = Annotated[float | None, Option(help="Requests a minute.", show_defa
 
 BaseUrlOption = Annotated[str | None, Option(help="Endpoint of openai, up to /v1, else $OPENAI_BASE_URL.")]
 ApiKeyEnvOption = Annotated[str | None, Option(help="Variable of openai's key, else OPENAI_API_KEY.")]
-CharsOption = Annotated[int | None, Option(help="Keep the first CHARS characters of a text; 0: all.")]
+CharsOption = Annotated[int | None, Option(min=0, help="Keep the first CHARS characters of a text; 0: all.")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,9 +112,7 @@ class BuildArguments(RayArguments):
         )
 
     def text_length(self) -> int | None:
-        """How many characters of a text to keep, None for all. Raises UsageError."""
-        if self.chars is not None and self.chars < 0:
-            raise UsageError(f"--chars must be 0 (no cut) or more, not {self.chars}")
+        """How many characters of a text to keep, None for all."""
         return self.chars or None
 
 
@@ -151,7 +149,7 @@ class TextArguments(BuildArguments):
         """As for other builds, but without --chars 1200, and all of a text that is chunked."""
         if self.chars is None and self.is_whole:
             return 1200
-        return BuildArguments.text_length(self)
+        return self.chars or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,9 +236,6 @@ def takes(
     group: type, without: tuple[str, ...] = (), **defaults: Any
 ) -> Callable[[Callable[..., T]], Callable[..., T]]:
     """Give a command the fields of the dataclass `group` as options; it gets one as its first argument.
-
-        @takes(BuildArguments, embedder="nomic")
-        def wiki(options: BuildArguments) -> None: ...
 
     `without` names fields to leave out; `defaults` are this command's own.
     """

@@ -208,15 +208,10 @@ def open_hit(hit: "Hit") -> None:
     if not (re.fullmatch(r"(https?|file)://[^\s\[]\S*", hit.url) and hit.url.isprintable()):
         shown = quoted(hit.url)
         raise RsearchError(f"hit {hit.rank} has the url {shown}: only http, https and file are opened")
-    open_url(hit.url)
-
-
-def open_url(url: str) -> None:
-    """Open a url in the browser. Raises RsearchError."""
     import webbrowser
 
     opened = False
     with suppress(webbrowser.Error):
-        opened = webbrowser.open(url)
+        opened = webbrowser.open(hit.url)
     if not opened:
-        raise RsearchError(f"there is no browser to open {url}: set $BROWSER")
+        raise RsearchError(f"there is no browser to open {hit.url}: set $BROWSER")

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import webbrowser
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,7 @@ from typer import Option
 from resizable_search.cli import completion
 from resizable_search.cli.cluster import PartialOption, RayArguments
 from resizable_search.cli.options import EngineOption, HomeOption, ThreadsOption, takes
-from resizable_search.cli.output import note, open_url
+from resizable_search.cli.output import note
 from resizable_search.cli.progress import shown_progress
 from resizable_search.environment import needs
 from resizable_search.errors import RsearchError, StorageError, UsageError
@@ -91,7 +92,7 @@ def serve(
                 note(remark)
             if open_page:  # some browsers run in the terminal until they are left
                 page = at.split()[0]
-                threading.Thread(target=open_or_say, args=(page,), name="browser", daemon=True).start()
+                threading.Thread(target=webbrowser.open, args=(page,), name="browser", daemon=True).start()
 
         stopped_by = server.run(pool, rules, sockets, ready, note)
     if stopped_by == signal.SIGINT:
@@ -126,14 +127,6 @@ def mcp(
         stopped_by = run_stdio(pool)
     if stopped_by == signal.SIGINT:
         raise KeyboardInterrupt
-
-
-def open_or_say(url: str) -> None:
-    """Open the page in the browser; a machine without one is no failure of the service."""
-    try:
-        open_url(url)
-    except RsearchError as error:
-        note(str(error))
 
 
 def _compile(pool: "IndexPool") -> None:

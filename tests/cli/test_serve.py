@@ -9,14 +9,12 @@ import socket
 import subprocess
 import threading
 import time
-import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
 
-from resizable_search.cli import serve
 from tests.cli.conftest import Inside, Machine, Ran, errs
 from tests.service.conftest import built
 
@@ -93,12 +91,6 @@ def test_open_opens_the_page_in_the_browser(machine: Machine, tmp_path):
             time.sleep(0.01)
         assert opened.read_text() == f"http://127.0.0.1:{service.port}"
         assert service.stop().err == "rsearch: stopped\n"
-
-
-def test_open_says_so_where_there_is_no_browser(monkeypatch, capsys):
-    monkeypatch.setattr(webbrowser, "open", lambda url: False)
-    serve.open_or_say("http://127.0.0.1:1")
-    assert "there is no browser to open http://127.0.0.1:1: set $BROWSER" in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_it_as_it_ends_every_command(machine: Machine):

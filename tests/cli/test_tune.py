@@ -88,7 +88,7 @@ def test_a_plan_that_cannot_be_kept_is_printed_all_the_same(own: Machine):
         (("--sample", 1), ("--sample must be 2 or more",)),
         (("--sample", 5, "--queries", "x"), ("choose one of them",)),
         (("--no-titles", "--queries", "x"), ("choose one of them",)),
-        (("--queries", "nowhere.txt"), ("cannot read nowhere.txt",)),
+        (("--queries", "nowhere.txt"), ("nowhere.txt does not exist",)),
         (("--seed", -1), ("--seed", "is not in the range x>=0")),
         (("--threads", 0), ("threads must be",)),
         (("--engine", "fast"), ("'fast' is not one of",)),

@@ -15,7 +15,7 @@ from resizable_search.progress import SILENT
 from resizable_search.search.index import open_index
 from resizable_search.store import reader
 from resizable_search.store.manifest import read_manifest
-from resizable_search.store.verify import _wrong_bytes
+from resizable_search.store.verify import _Examination
 from resizable_search.system import exhausted, raise_limit
 from tests.support import index_of
 
@@ -62,10 +62,11 @@ def test_where_it_may_not_the_remedy_is_told_and_no_file_stays_open(folder, few_
 
 
 def test_a_file_that_cannot_be_opened_for_the_limit_is_not_called_damaged(folder, few_files):
-    entry = read_manifest(folder).all_files()["96.npy"]
+    manifest = read_manifest(folder)
+    entry = manifest.all_files()["96.npy"]
     few_files(0)
     with pytest.raises(OpenFilesError, match="ulimit -n"):
-        _wrong_bytes(folder / "96.npy", entry, SILENT)
+        _Examination(folder, manifest, False, SILENT)._wrong_bytes(folder / "96.npy", entry)
 
 
 def test_the_limit_is_raised_once():

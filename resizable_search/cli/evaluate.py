@@ -11,7 +11,6 @@ import typer
 from typer import Argument, Option
 
 from resizable_search.cli import completion
-from resizable_search.cli.cluster import RayArguments
 from resizable_search.cli.options import (
     BuildArguments,
     EngineOption,
@@ -20,6 +19,7 @@ from resizable_search.cli.options import (
     IndexOption,
     JsonOption,
     KOption,
+    RayArguments,
     ThreadsOption,
     is_given,
     open_index,
@@ -99,9 +99,8 @@ def bench(
         raise UsageError(f"--min-recall must be 0 to 1, not {min_recall:g}")
     words = parse_words(precisions)
     if unknown := set(words).difference(PRECISIONS):
-        raise UsageError(
-            f"--precisions: unknown precision {min(unknown)!r}: choose among {','.join(PRECISIONS)}"
-        )
+        known = ",".join(PRECISIONS)
+        raise UsageError(f"--precisions: unknown precision {min(unknown)!r}: choose among {known}")
     options = measuring.BenchOptions(
         dims=parse_numbers(dims, "--dims"),
         reranks=parse_numbers(rerank, "--rerank") or (),
@@ -133,9 +132,7 @@ def bench(
         plots.save(plots.draw(report), plot)
     if min_recall is not None and (missed := report.missing(min_recall)):
         named = ", ".join(f"{m.plan} ({m.overlap:.3f})" for m in missed)
-        raise RsearchError(
-            f"below --min-recall {min_recall:g}: {named}; use a larger --rerank or more dimensions"
-        )
+        raise RsearchError(f"below --min-recall {min_recall:g}: {named}; raise --rerank or --dims")
 
 
 def _keep_curve(index: "Index", report: "BenchReport") -> None:

@@ -11,12 +11,12 @@ import typer
 from typer import Argument, Option
 
 from resizable_search.cli import completion
-from resizable_search.cli.cluster import NodesOption, RayArguments
 from resizable_search.cli.help import with_flags
 from resizable_search.cli.options import (
     HomeOption,
     IndexArgument,
     JsonOption,
+    RayArguments,
     RequiredIndexArgument,
     YesOption,
     index_folder,
@@ -76,7 +76,9 @@ def info(
     index: IndexArgument = None,
     files: Annotated[bool, Option("--files", help="Also show the files, and how they were built.")] = False,
     json: JsonOption = False,
-    ray: NodesOption = None,
+    ray: Annotated[
+        str | None, Option(metavar="auto|HOST:PORT", help="Show which parts each node of Ray can read.")
+    ] = None,
     home: HomeOption = None,
 ) -> None:
     """Show what an index holds, its size, and the cost of a query."""
@@ -254,10 +256,9 @@ def verify(
     else:
         write_lines(*(f"damaged {damage.file}: {damage.wrong}" for damage in verified.damaged))
     if verified.damaged:
-        raise IndexFormatError(
-            f"{verified.index} has {counted(len(verified.damaged), 'damaged file')} of {verified.files}: "
-            f"`rsearch repair {shlex.quote(name)}` rebuilds those that follow from the full vectors"
-        )
+        count = f"{counted(len(verified.damaged), 'damaged file')} of {verified.files}"
+        remedy = f"`rsearch repair {shlex.quote(name)}` rebuilds derived ones"
+        raise IndexFormatError(f"{verified.index} has {count}: {remedy}")
     if not json:
         rows = "every derived row" if verified.full else "a sample of the derived rows (--full: all)"
         files = f"{counted(verified.files, 'file')}, {size(verified.bytes)}"
@@ -275,9 +276,9 @@ def repair(index: IndexArgument = None, home: HomeOption = None) -> None:
     write_lines(*(f"rebuilt {file}" for file in done.mended))
     write_lines(*(f"lost {file}: {with_flags(remedy)}" for file, remedy in done.lost.items()))
     if done.lost:
+        count = counted(len(done.lost), "file")
         raise IndexFormatError(
-            f"{counted(len(done.lost), 'file')} of {name} cannot be rebuilt: restore each from a "
-            "copy, or build the index again with --restart"
+            f"{count} of {name} cannot be rebuilt: restore a copy, or build with --restart"
         )
     if not done.mended:
         write_lines(f"{name} has no damaged file")

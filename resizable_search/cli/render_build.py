@@ -65,9 +65,8 @@ def build_lines(report: "BuildReport", limit: int | None, remark: str) -> list[s
     else:
         lines = [f"{report.name} is complete: {documents} at {dims}"]
     if manifest.source.exhausted and limit is not None and manifest.source.read < limit:
-        lines.append(
-            f"the corpus ended at {counted(manifest.source.read, 'document')}, before the limit of {limit:,}"
-        )
+        count = counted(manifest.source.read, "document")
+        lines.append(f"the corpus ended at {count}, before the limit of {limit:,}")
     if report.left_out:
         count = f"{len(report.left_out):,} of {report.read:,}"
         lines.append(f"left out {count}: {_by_reason(report.left_out)}")

@@ -140,10 +140,8 @@ def bench_footer(report: "BenchReport") -> list[str]:
         + (", 95 % interval" if measured[0].overlap_ci else ""),
     ]
     if stayed is not None:
-        lines.append(
-            "cold: each run reopens the index and first drops its files from the page cache "
-            f"(posix_fadvise); {100 * stayed:.1f} % of them stayed"
-        )
+        dropped = "each run drops the files from the page cache (posix_fadvise) and reopens the index"
+        lines.append(f"cold: {dropped}; {100 * stayed:.1f} % of them stayed")
     if any(m.batch > 1 for m in measured):
         lines.append("batch: ms/query and queries/s count single queries; p50 to p99 are of whole batches")
     if stayed is None and any(m.calls < ENOUGH_CALLS for m in measured):
@@ -151,9 +149,8 @@ def bench_footer(report: "BenchReport") -> list[str]:
     if report.pays_from is not None:
         rows = round(report.pays_from, 1 - len(str(report.pays_from)))
         least = min(m.dim for m in measured if m.plan.isdigit())
-        lines.append(
-            f"a small index: from about {rows:,} rows on, {least} dimensions save a quarter of the time"
-        )
+        saves = f"{least} dimensions save a quarter of the time"
+        lines.append(f"a small index: from about {rows:,} rows on, {saves}")
     return [*lines, advice(report)]
 
 
@@ -206,10 +203,7 @@ def eval_footer(report: "EvaluationReport") -> list[str]:
             f"{report.resamples:,} draws, seed {report.seed})",
             f"{LOWER} {HIGHER}: lower or higher than the full dimension; the interval excludes 0",
         ]
-    lines.append(
-        f"overlap@{report.k}: with the hits of the full dimension; ms: median of single queries for "
-        f"{counted(report.k, 'hit')}"
-    )
+    lines.append(f"overlap@{report.k}: with the full dimension; ms: median of single queries")
     if any(name.startswith("RR") for name in plans[0].measures):
         lines.append("RR: reciprocal rank of the first relevant hit; its mean is MRR")
     if report.by_chunk:

@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from resizable_search.cli import completion
-from resizable_search.cli.cluster import PartialOption, RayArguments
-from resizable_search.cli.options import EngineOption, HomeOption, ThreadsOption, takes
+from resizable_search.cli.options import (
+    EngineOption,
+    HomeOption,
+    PartialOption,
+    RayArguments,
+    ThreadsOption,
+    takes,
+)
 from resizable_search.cli.output import note
 from resizable_search.cli.progress import shown_progress
 from resizable_search.environment import needs
@@ -65,10 +71,8 @@ def serve(
         from resizable_search.service.middleware import AccessRules, is_loopback
 
     if not (is_loopback(host) or (allow_remote and token)):
-        raise UsageError(
-            f"other machines can reach {host}: give --allow-remote, and a token in ${TOKEN_VARIABLE} or "
-            "--token-file"
-        )
+        remedy = f"give --allow-remote, and a token in ${TOKEN_VARIABLE} or --token-file"
+        raise UsageError(f"other machines can reach {host}: {remedy}")
     folder = home_of(home)
     cluster = ray.engines(partial=partial)
     pool = IndexPool(folder, index or (), threads=threads, engine=cluster or engine)
@@ -119,10 +123,7 @@ def mcp(
 
     pool = IndexPool(home_of(home), index or (), threads=threads, engine=engine)
     if sys.stdin.isatty():
-        note(
-            "waiting for an assistant on stdin: add this command to the assistant's configuration (see "
-            "`rsearch mcp --help`; Ctrl-C stops)"
-        )
+        note("waiting for an assistant on stdin: see `rsearch mcp --help` (Ctrl-C stops)")
     with captured_log("mcp", note):
         stopped_by = run_stdio(pool)
     if stopped_by == signal.SIGINT:
@@ -160,8 +161,6 @@ def _token(file: Path | None, variable: str) -> str:
             raise RsearchError(f"cannot read the token file {file} ({error}): name another file") from None
     is_good = len(token) >= LEAST_TOKEN and token.isascii() and token.isprintable()
     if (variable or file is not None) and not is_good:
-        raise UsageError(
-            f"the token in {source} must have {LEAST_TOKEN} or more printable ASCII characters: "
-            "`openssl rand -hex 32` makes one"
-        )
+        needed = f"{LEAST_TOKEN} or more printable ASCII characters"
+        raise UsageError(f"the token in {source} must have {needed}: `openssl rand -hex 32` makes one")
     return token

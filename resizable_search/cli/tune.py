@@ -114,10 +114,8 @@ def _tune_mode(
         sample = None
         if judged is None:
             if not opened.embeds_for_free:
-                raise UsageError(
-                    f"--mode by titles embeds texts again, and {opened.name} has no embedder that works on "
-                    "this machine: give --queries and --qrels"
-                )
+                problem = f"{opened.name} has no embedder that works on this machine"
+                raise UsageError(f"{problem}, and titles embed again: give --queries and --qrels")
             documents, judged = titles_as_queries(opened, seed)
             own = own_embedder(Home(opened.folder.resolve().parent), opened.folder.resolve().name)
             folder = stack.enter_context(TemporaryDirectory())

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from resizable_search.cli import completion, render_build
-from resizable_search.cli.cluster import GpusOption, RayArguments
 from resizable_search.cli.options import (
     ConcurrencyOption,
     DryRunOption,
+    GpusOption,
     HomeOption,
     IndexArgument,
     RateOption,
+    RayArguments,
     RequiredIndexArgument,
     YesOption,
     index_folder,

@@ -49,13 +49,10 @@ EngineOption = Annotated[
 JsonOption = Annotated[bool, Option("--json", help="Print JSON.")]
 YesOption = Annotated[bool, Option("--yes", "-y", help="Do not ask.")]
 DryRunOption = Annotated[bool, Option("--dry-run", help="Show work, cost and space; write nothing.")]
-ConcurrencyOption = Annotated[int | None, Option(help="Requests at once.", show_default="8; 2 if local")]
-RateOption = Annotated[float | None, Option(help="Requests a minute.", show_default="240 at Nomic's service")]
 
 BaseUrlOption = Annotated[str | None, Option(help="Endpoint of openai, up to /v1, else $OPENAI_BASE_URL.")]
 ApiKeyEnvOption = Annotated[str | None, Option(help="Variable of openai's key, else OPENAI_API_KEY.")]
 CharsOption = Annotated[int | None, Option(min=0, help="Keep the first CHARS characters of a text; 0: all.")]
-GpusOption = Annotated[float, Option(help="GPUs of each worker.")]
 PartialOption = Annotated[
     bool, Option("--partial", help="With --ray: answer without unreadable parts, and say so.")
 ]
@@ -105,7 +102,19 @@ class RayArguments:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BuildArguments(RayArguments):
+class UpdateArguments(RayArguments):
+    """The options of `update`, `add` and every `build` command."""
+
+    gpus_per_worker: Annotated[float, Option(help="GPUs of each worker.")] = 0.0
+    concurrency: Annotated[int | None, Option(help="Requests at once.", show_default="8; 2 if local")] = None
+    rate: Annotated[
+        float | None, Option(help="Requests a minute.", show_default="240 at Nomic's service")
+    ] = None
+    home: HomeOption = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildArguments(UpdateArguments):
     """Options of every `build` command."""
 
     name: Annotated[str | None, Option(help="Name of the index.", show_default="from the corpus")] = None
@@ -131,14 +140,10 @@ class BuildArguments(RayArguments):
     dims: Annotated[str | None, Option(help="Dimensions to store beside the full one, e.g. 64,256.")] = None
     chars: CharsOption = 1200
     restart: Annotated[bool, Option("--restart", "--refit", help="Build again from the start.")] = False
-    concurrency: ConcurrencyOption = None
-    rate: RateOption = None
     on_bad_text: Annotated[Literal["skip", "fail"], Option(help="Skip documents without text, or fail.")] = (
         "skip"
     )
     dry_run: DryRunOption = False
-    gpus_per_worker: GpusOption = 0.0
-    home: HomeOption = None
 
     def embedder_options(self) -> dict[str, str | int | None]:
         """The keywords of the embedder's constructor."""
@@ -272,8 +277,7 @@ class SearchArguments(RayArguments):
         """How to search. Raises UsageError."""
         from resizable_search.search.results import SearchOptions
 
-        names = ("k", "dim", "rerank", "plan", "recall", "where", "group", "mode")
-        return SearchOptions(**{name: getattr(self, name) for name in names})
+        return SearchOptions(**{one.name: getattr(self, one.name) for one in fields(SearchOptions)})
 
     def open_index(self, embedder: "Embedder | None" = None) -> "Index":
         """Open the index of the command."""

@@ -25,6 +25,7 @@ from resizable_search.cli.progress import shown_progress
 from resizable_search.environment import needs
 from resizable_search.errors import RsearchError, StorageError, UsageError
 from resizable_search.store.layout import home_of
+from resizable_search.text import listed
 
 if TYPE_CHECKING:
     from resizable_search.service.index_pool import IndexPool
@@ -88,8 +89,7 @@ def serve(
             remark = f"`rsearch query` will not use this service: {error}"
 
         def ready() -> None:
-            count = len(pool.names())
-            what = f"{count} index{'' if count == 1 else 'es'}" if count else f"no index yet in {folder.path}"
+            what = listed(pool.names(), 3) or f"no index yet in {folder.path}"
             at = _address(host, listening.getsockname()[1])
             note(f"serving {what} at {at} (Ctrl-C stops)")
             if remark:

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,14 +10,11 @@ from typer import Argument, Option
 
 from resizable_search.cli import completion, render_build
 from resizable_search.cli.options import (
-    ConcurrencyOption,
     DryRunOption,
-    GpusOption,
     HomeOption,
     IndexArgument,
-    RateOption,
-    RayArguments,
     RequiredIndexArgument,
+    UpdateArguments,
     YesOption,
     index_folder,
     takes,
@@ -35,47 +31,37 @@ if TYPE_CHECKING:
 STDIN = Path("-")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateArguments(RayArguments):
-    """The options of `update` and `add`."""
+def _build_options(options: UpdateArguments, folder: Path) -> "BuildOptions":
+    from resizable_search.build.workspace import BuildOptions
 
-    concurrency: ConcurrencyOption = None
-    rate: RateOption = None
-    gpus_per_worker: GpusOption = 0.0
-    home: HomeOption = None
+    return BuildOptions(
+        folder.resolve().name,
+        concurrency=options.concurrency,
+        requests_per_minute=options.rate,
+        command=command_to_go_on(),
+    )
 
-    def build_options(self, folder: Path) -> "BuildOptions":
-        """The options of an update of the index in `folder`."""
-        from resizable_search.build.workspace import BuildOptions
 
-        name = folder.resolve().name
-        return BuildOptions(
-            name, concurrency=self.concurrency, requests_per_minute=self.rate, command=command_to_go_on()
-        )
+def _change(
+    how: "Callable[..., BuildReport]",
+    options: UpdateArguments,
+    folder: Path,
+    *inputs: object,
+    **more: bool,
+) -> "BuildReport":
+    """Change the index in `folder`; on a cluster by its own embedder."""
+    from resizable_search.build.build import own_embedder
+    from resizable_search.cluster.embedder import on_cluster
 
-    def change(
-        self, how: "Callable[..., BuildReport]", folder: Path, *inputs: object, **options: bool
-    ) -> "BuildReport":
-        """Change the index in `folder`; on a cluster by its own embedder."""
-        from resizable_search.build.build import own_embedder
-        from resizable_search.cluster.embedder import on_cluster
-
-        cluster = self.cluster(self.gpus_per_worker)
-        with shown_progress() as progress, stop_on_signal() as stop, ExitStack() as stack:
-            embedder = None  # the index finds its own
-            if cluster is not None:
-                real = folder.resolve()
-                own = own_embedder(Home(real.parent), real.name)
-                embedder = stack.enter_context(on_cluster(own, cluster, stop))
-            return how(
-                folder,
-                *inputs,
-                options=self.build_options(folder),
-                embedder=embedder,
-                progress=progress,
-                stop=stop,
-                **options,
-            )
+    cluster = options.cluster(options.gpus_per_worker)
+    with shown_progress() as progress, stop_on_signal() as stop, ExitStack() as stack:
+        embedder = None  # the index finds its own
+        if cluster is not None:
+            real = folder.resolve()
+            own = own_embedder(Home(real.parent), real.name)
+            embedder = stack.enter_context(on_cluster(own, cluster, stop))
+        asked = _build_options(options, folder)
+        return how(folder, *inputs, options=asked, embedder=embedder, progress=progress, stop=stop, **more)
 
 
 @takes(UpdateArguments)
@@ -97,13 +83,13 @@ def update(
     folder = index_folder(index, options.home)
     if dry_run:
         with shown_progress() as progress:
-            plan = dry_follow(folder, options.build_options(folder), progress)
+            plan = dry_follow(folder, _build_options(options, folder), progress)
         render_build.dry_run(plan)
     try:
-        report = options.change(follow, folder, shrink=yes)
+        report = _change(follow, options, folder, shrink=yes)
     except ShrinkError as error:
         confirm(error.action)
-        report = options.change(follow, folder, shrink=True)
+        report = _change(follow, options, folder, shrink=True)
     render_build.write_lines(*render_build.build_lines(report, None, ""))
 
 
@@ -125,7 +111,7 @@ def add(
     if STDIN in files and len(files) > 1:
         raise UsageError("stdin cannot be mixed with files: add each by itself")
     inputs = [piped_in() if file == STDIN else file for file in files]
-    report = options.change(adding, folder, inputs, replace=replace)
+    report = _change(adding, options, folder, inputs, replace=replace)
     render_build.build_report(report, None, "", "", options.home)
 
 

@@ -160,7 +160,7 @@ def test_a_document_without_text_ends_the_build_if_that_is_asked(machine: Machin
         *((("wiki100k", "--concurrency", n), ("--concurrency must be 1 to 256",)) for n in (0, 100_000)),
         (("pydoc", "--dims", "9" * 5000), ("--dims: at most 1,000,000, not 999",)),
         (("pydoc", "--name", "a" * 300), ("…' is no name for an index", "up to 100")),
-        (("pydoc", "--home", "~nouser/x"), ("~nouser/x names an unknown user",)),
+        (("pydoc", "--home", "~nouser/x"), ("~nouser/x names a user that",)),
         (
             ("pydoc", "--embedder", "word2vec"),
             ("no embedder 'word2vec'", "nomic, nomic-local, openai, sentence-transformers, lsa"),

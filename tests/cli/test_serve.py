@@ -74,7 +74,7 @@ def test_it_serves_the_home_until_it_is_stopped(machine: Machine):
     built(machine.home)
     with serving(machine) as service:
         assert re.fullmatch(
-            r"rsearch: serving 1 index at http://127\.0\.0\.1:\d+ \(Ctrl-C stops\)\n", service.greeting
+            r"rsearch: serving [^ ]+ at http://127\.0\.0\.1:\d+ \(Ctrl-C stops\)\n", service.greeting
         )
         status, content = service.ask("POST", "/api/search", {"query": "tree leaf", "dim": 8, "rerank": 2})
         assert (status, content["index"], len(content["hits"])) == (200, "made", 10)

@@ -173,11 +173,11 @@ def files(
     from resizable_search.corpora.discovery import absolute
 
     def corpus(progress: "Progress", **reading: Any) -> "Corpus":
-        from resizable_search.corpora.files import FilesCorpus, StdinCorpus
+        from resizable_search.corpora.files import RULES, FilesCorpus, StdinCorpus
 
         if STDIN in paths:
-            return StdinCorpus(piped_in(), **reading, must_apply=given, progress=progress)
-        return FilesCorpus(paths, **reading, must_apply=given, progress=progress)
+            return StdinCorpus(piped_in(), **reading, rules=RULES, must_apply=given, progress=progress)
+        return FilesCorpus(paths, **reading, rules=RULES, must_apply=given, progress=progress)
 
     name = usual_name(paths) if options.name is None else ""
     same = {"kind": "files", "paths": paths if STDIN in paths else [absolute(path) for path in paths]}

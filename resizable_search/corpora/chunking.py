@@ -67,14 +67,23 @@ class Chunking:
         return f"{self.size}{self.unit}"
 
     def documents(
-        self, document: Document, outline: Outline = PLAIN, *, keeps_single: bool = False
+        self,
+        document: Document,
+        outline: Outline = PLAIN,
+        *,
+        keeps_single: bool = False,
+        lone_headings: bool = True,
     ) -> list[Document]:
-        """The chunks of a document. `keeps_single`: if there is one chunk, it keeps the document's id."""
+        """The chunks of a document.
+
+        `keeps_single`: if there is one chunk, it keeps the document's id. `lone_headings`: a heading apart
+        from its text is a chunk, too; otherwise the chunks below it have it in their metadata alone.
+        """
         if not document.text.strip():
             return [document]
-        spans = _without_lone_headings(
-            list(self.spans(document.text, outline)), document.text, outline.headings
-        )
+        spans = list(self.spans(document.text, outline))
+        if not lone_headings:
+            spans = _without_lone_headings(spans, document.text, outline.headings)
         offsets, paths = [heading.offset for heading in outline.headings], _paths(outline.headings)
         line, reached = 1, 0
         chunks = []

@@ -30,7 +30,16 @@ from resizable_search.text import clipped, counted, listed
 
 BLOCK_CHARS = 8 << 20  # about as many characters are read at once
 STDIN = "-"
-RULES = 3  # the version of the rules by which files are read. An index of others is not followed
+RULES = 3
+"""The rules by which a new index reads files; an index keeps those that it was built by.
+
+1: a chunk's text alone is embedded, and every chunk has a number. In folders, every text is read, and whole.
+2: title and headings are embedded before a chunk's text, and a document of one chunk keeps its own id. Texts
+that are not for people are left out of folders, as are navigation and comments of HTML and Markdown. Where a
+name says nothing, the content tells the format.
+3: a heading alone is not a chunk: the chunks below it have it among their headings.
+Each object of a JSON array is a document.
+"""
 _TABLE_OPTIONS = {*(f"{field}_column" for field in FIELDS), "metadata", "delimiter"}
 _EXAMPLE_WORDS = 6
 _LISTED_AT_ONCE = 1000  # files between two reports of progress
@@ -71,6 +80,7 @@ class TextCorpus(Corpus):
     delimiter: str | None = None
     encoding: str | None = None
     must_apply: Collection[str] = ()
+    rules: int = 1
     shard: str | None = None
     progress: Progress = SILENT
 
@@ -101,12 +111,18 @@ class TextCorpus(Corpus):
         # What is not used is left out: indexes from before it existed stay the same.
         more = {name: getattr(self, name) for name in ("input_format", "delimiter", "encoding", "shard")}
         more |= {"include": list(self.patterns.include), "exclude": list(self.patterns.exclude)}
-        return CorpusSpec(self.kind, options | {k: v for k, v in more.items() if v} | {"rules": RULES})
+        rules = {"rules": self.rules} if self.rules > 1 else {}
+        return CorpusSpec(self.kind, options | {k: v for k, v in more.items() if v} | rules)
+
+    def pin(self, spec: Mapping[str, Json]) -> None:
+        """Read by the rules of an earlier run."""
+        if spec.get("kind") == self.kind and (rules := spec.get("rules", 1)) in range(1, RULES + 1):
+            self.rules = rules
 
     @property
     def embeds_headings(self) -> bool:
-        """Whether it makes chunks."""
-        return self.chunking is not None
+        """Whether it makes chunks by rules that say so."""
+        return self.rules > 1 and self.chunking is not None
 
     def _refuse_idle(self, options: set[str], what: str) -> None:
         if idle := options.intersection(self.must_apply):
@@ -133,7 +149,9 @@ class TextCorpus(Corpus):
             document = replace(document, text=document.text[: self.chars])
         if self.chunking is None:
             return [document]
-        return self.chunking.documents(document, outline, keeps_single=True)
+        return self.chunking.documents(
+            document, outline, keeps_single=self.rules > 1, lone_headings=self.rules < 3
+        )
 
     def in_blocks(self, steps: Iterator[Step]) -> Iterator[Block]:
         """Gather steps into blocks of bounded size; note at the end how many texts were cut."""
@@ -253,8 +271,8 @@ class FilesCorpus(TextCorpus):
                     where: dict[str, str | int] = {"path": file.id, table.unit: each.number}
                     yield self.of_record(each, f"{file.id}:{each.number}", where, url), each.position
             else:
-                content = read_text(source, form)
-                if not file.named and (kind := machine_made(file.id, content.text)):
+                content = read_text(source, form, bare=self.rules > 1)
+                if self.rules > 1 and not file.named and (kind := machine_made(file.id, content.text)):
                     raise UnreadableError(f"it is {kind}")
                 title = content.title or os.path.basename(file.id)
                 document = Document(file.id, title, url, content.text, {"path": file.id})
@@ -287,9 +305,11 @@ class FilesCorpus(TextCorpus):
         form, packing = format_of(file.id)
         source = SourceFile(os.path.join(self._base, file.id), packing, self._codec)
         form = self.input_format or form
-        if is_guess := form == "text" and self.input_format is None:
+        if is_guess := form == "text" and self.input_format is None and self.rules > 1:
             with source.open() as opened:
                 form = format_within(opened.read(SAMPLE))
+            if form == "json" and self.rules < 3:
+                form = "text"
         if form not in TABLES:
             return source, form, None
         delimiter = self.delimiter if form == "csv" else "\t"

@@ -72,8 +72,8 @@ def format_within(start: bytes) -> FileFormat:
     return "jsonl" if is_lines else "text"
 
 
-def read_text(source: SourceFile, form: FileFormat) -> FileText:
-    """Read a file that is one document, without navigation and comments. Raises UnreadableError."""
+def read_text(source: SourceFile, form: FileFormat, *, bare: bool = False) -> FileText:
+    """Read a file that is one document; `bare`: without navigation and comments. Raises UnreadableError."""
     with source.open(whole=True) as file:
         data = file.read()
     headings: list[Heading] = []
@@ -83,13 +83,13 @@ def read_text(source: SourceFile, form: FileFormat) -> FileText:
         text, pages, title = pdf_text(data)
     elif form == "html":
         page = _decode_page(source, data)
-        text, headings, title = html_text(page)
-        if not text:  # all of the page is navigation
-            text, headings, title = html_text(page, navigation=True)
+        text, headings, title = html_text(page, bare=bare)
+        if bare and not text:  # all of the page is navigation
+            text, headings, title = html_text(page)
     else:
         text = source.decode(data)
         if form == "markdown":
-            text, headings, title = markdown_text(text)
+            text, headings, title = markdown_text(text, bare=bare)
         elif form == "rst":
             headings = rst_headings(text)
     outline = Outline(headings, pages, lined=form not in ("pdf", "html"), markdown=form == "markdown")
@@ -140,23 +140,25 @@ _LINK_WITHIN = re.compile(r"\[.*\]\(#(?:(?!\]\(#)[^)])*\)")
 _ADORNED = re.compile(r"([!-/:-@\[-`{-~])\1+[ \t]*")
 
 
-def markdown_text(text: str) -> tuple[str, list[Heading], str]:
-    """The text that Markdown shows, its headings outside lists and quotations, its front matter's title."""
+def markdown_text(text: str, *, bare: bool = False) -> tuple[str, list[Heading], str]:
+    """The text of Markdown, its headings outside lists and quotations, and the title in its front matter."""
     from markdown_it import MarkdownIt
 
-    text = _PICTURE.sub("", text)
+    if bare:
+        text = _PICTURE.sub("", text)
     front = _FRONT.match(text)
     start = front.end() if front else 0
     title = _TITLE.search(front[0]) if front else None
     # Blocks are enough: parsing what is inside them takes most of the time.
     blocks = MarkdownIt("commonmark").disable(["inline"]).parse(text[start:])
-    text = text[:start] + _without_hidden(text[start:], blocks)
+    if bare:
+        text = text[:start] + _without_hidden(text[start:], blocks)
     lines = _line_starts(text, start)
     headings = []
     for opening, inline in zip(blocks, blocks[1:], strict=False):
         if opening.type == "heading_open" and opening.level == 0 and opening.map:
-            content = _shown(inline.content)[:_MAX_HEADING]
-            words = " ".join(_MARKUP.sub(lambda match: match[1] or "", content).split())
+            content = _shown(inline.content) if bare else inline.content
+            words = " ".join(_MARKUP.sub(lambda match: match[1] or "", content[:_MAX_HEADING]).split())
             if words:
                 headings.append(Heading(lines[opening.map[0]], int(opening.tag[1:]), words))
     return text, headings, _scalar(title[1]) if title else ""
@@ -271,8 +273,11 @@ def _decode_page(source: SourceFile, data: bytes) -> str:
     return data.decode(encoding, "replace")  # ASCII too: it may be iso-2022-jp
 
 
-def html_text(page: str, *, navigation: bool = False) -> tuple[str, list[Heading], str]:
-    """A page's text, a paragraph a block; its headings; its title. Raises UnreadableError."""
+def html_text(page: str, *, bare: bool = False) -> tuple[str, list[Heading], str]:
+    """A page's text, a paragraph a block; its headings; its title. `bare`: without navigation.
+
+    Raises UnreadableError.
+    """
     from lxml import etree
 
     parser = etree.HTMLParser(encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True)
@@ -286,7 +291,7 @@ def html_text(page: str, *, navigation: bool = False) -> tuple[str, list[Heading
         text.tag(node.tag, begins=event == "start")
         if event == "end":
             text.add(node.tail)
-        elif node.tag in _SILENT or (not navigation and _is_aside(node)):
+        elif node.tag in _SILENT or (bare and _is_aside(node)):
             walk.skip_subtree()
         else:
             text.add(node.text)

@@ -14,7 +14,7 @@ from resizable_search.arrays import NpyReader, open_regular
 from resizable_search.corpora.base import OTHER, Block, Corpus, Document, as_plain, as_text, gather
 from resizable_search.corpora.decoding import SourceFile, UnreadableError
 from resizable_search.corpora.discovery import absolute, base_of
-from resizable_search.corpora.files import RULES, FilesCorpus, StdinCorpus, TextCorpus
+from resizable_search.corpora.files import FilesCorpus, StdinCorpus, TextCorpus
 from resizable_search.corpora.formats import SAMPLE, format_within
 from resizable_search.corpora.tables import FIELDS, JsonArray, JsonLines, Parquet
 from resizable_search.errors import CorpusError, IndexFormatError, UsageError
@@ -212,7 +212,7 @@ class AddedCorpus(Corpus):
     @property
     def embeds_headings(self) -> bool:
         """As in the index."""
-        return self._is_of_files and bool(self._stored.get("chunk"))
+        return self._is_of_files and self._stored.get("rules", 1) > 1 and bool(self._stored.get("chunk"))
 
     def is_outside(self) -> bool:
         """Whether an index that follows its corpus does not follow these."""
@@ -238,10 +238,8 @@ class AddedCorpus(Corpus):
             yield replace(document, text=document.text[: self._stored.get("chars")])
 
     def _named(self) -> Iterator[tuple[str, Document]]:
-        options = {"chars": self._stored.get("chars")}
-        if self._is_of_files:
-            options = _reading("the index", self._stored)
-            del options["paths"]
+        of_files = {key: value for key, value in self._stored.items() if key not in ("kind", "paths")}
+        options = of_files if self._is_of_files else {"chars": self._stored.get("chars")}
         files: list[Path] = []
         for one in self._inputs:
             if not isinstance(one, Path):
@@ -305,17 +303,6 @@ def _document(row: int, text: str | Document | Mapping[str, Any]) -> Document:
     )
 
 
-def _reading(name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a corpus of files. Raises CorpusError if this rsearch reads files by other rules."""
-    options = {key: value for key, value in spec.items() if key not in ("kind", "rules")}
-    if spec.get("rules") != RULES:
-        raise CorpusError(
-            f"{name} cannot be updated: another rsearch read its files by other rules; build it again with "
-            "`restart`"
-        )
-    return options
-
-
 def reopened(name: str, spec: Mapping[str, Any], progress: Progress) -> Corpus:
     """The corpus of the index `name`, as it is now. Raises CorpusError if it is gone, IndexFormatError."""
     kind, options = spec.get("kind"), {key: value for key, value in spec.items() if key != "kind"}
@@ -334,7 +321,7 @@ def reopened(name: str, spec: Mapping[str, Any], progress: Progress) -> Corpus:
                     f"{name} follows {path}, which is gone: put it back, or build another index"
                 )
         if kind == "files":
-            return FilesCorpus(**_reading(name, spec), progress=progress)
+            return FilesCorpus(**options, progress=progress)
         if kind == "pydoc":
             from resizable_search.corpora.pydoc import PydocCorpus
 

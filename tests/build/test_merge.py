@@ -11,7 +11,7 @@ from resizable_search.build.build import add, build, compact, follow
 from resizable_search.build.delete import delete
 from resizable_search.build.merge import merge
 from resizable_search.build.workspace import BuildOptions
-from resizable_search.corpora.files import FilesCorpus
+from resizable_search.corpora.files import RULES, FilesCorpus
 from resizable_search.embedders.lsa import LsaEmbedder
 from resizable_search.errors import (
     BuildStateError,
@@ -58,7 +58,7 @@ def make(home: Home, name: str, corpus, embedder=None, **options) -> Path:
 
 def shards(home: Home, folder: Path, count: int = COUNT, **options) -> list[Path]:
     numbers = range(1, count + 1)
-    corpora = [FilesCorpus([folder], shard=f"{number}/{count}", **options) for number in numbers]
+    corpora = [FilesCorpus([folder], rules=RULES, shard=f"{number}/{count}", **options) for number in numbers]
     return [make(home, f"s{number}", corpus) for number, corpus in zip(numbers, corpora, strict=True)]
 
 
@@ -81,7 +81,7 @@ def answers(home: Home, name: str) -> list[list[tuple[str, float]]]:
 
 
 def test_all_shards_of_a_folder_answer_as_one_build_and_have_its_bytes_after_compacting(home, folder):
-    make(home, "whole", FilesCorpus([folder]))
+    make(home, "whole", FilesCorpus([folder], rules=RULES))
     report = merged(home, reversed(shards(home, folder)))
     assert (report.manifest.documents, len(report.manifest.parts), report.read) == (206, COUNT, 207)
     assert min(part.rows for part in report.manifest.parts) > 30
@@ -106,7 +106,7 @@ def test_a_merged_index_of_shards_follows_its_folder(home, folder, monkeypatch):
 
 
 def test_a_shard_is_resumed_and_is_complete(home, folder):
-    corpus = FilesCorpus([folder], shard="3/5")
+    corpus = FilesCorpus([folder], rules=RULES, shard="3/5")
     embedder = TableEmbedder(remote=True)
 
     def fail(texts):
@@ -117,12 +117,12 @@ def test_a_shard_is_resumed_and_is_complete(home, folder):
     with pytest.raises(EmbedderMismatchError):
         make(home, "s3", corpus, embedder)
     again = TableEmbedder(remote=True)
-    make(home, "s3", FilesCorpus([folder], shard="3/5"), again)
+    make(home, "s3", FilesCorpus([folder], rules=RULES, shard="3/5"), again)
     assert not set(embedder.asked) & set(again.asked)
-    make(home, "s3", FilesCorpus([folder], shard="3/5"), last := TableEmbedder())
+    make(home, "s3", FilesCorpus([folder], rules=RULES, shard="3/5"), last := TableEmbedder())
     assert last.asked == []
     with pytest.raises(BuildStateError, match=r"`shard` 3/5, not 4/5 as asked now"):
-        make(home, "s3", FilesCorpus([folder], shard="4/5"))
+        make(home, "s3", FilesCorpus([folder], rules=RULES, shard="4/5"))
     with pytest.raises(CorpusError, match=r"it is shard 3/5 of its corpus; merge all shards"):
         follow(home.index("s3"))
 
@@ -151,17 +151,17 @@ def test_shards_that_are_not_all_of_one_corpus_are_refused(home, folder, tmp_pat
         merged(home, [s1, s2, s3, s2])
     with pytest.raises(UsageError, match=r"two indexes or more"):
         merged(home, [s1])
-    more = make(home, "more", FilesCorpus([folder], shard="2/3"))
+    more = make(home, "more", FilesCorpus([folder], rules=RULES, shard="2/3"))
     with pytest.raises(BuildStateError, match=r"once, not .*s2 \(2/3\), .*more \(2/3\)"):
         merged(home, [s1, s2, s3, more])
-    make(home, "more", FilesCorpus([folder], shard="2/4"), restart=True)
+    make(home, "more", FilesCorpus([folder], rules=RULES, shard="2/4"), restart=True)
     with pytest.raises(BuildStateError, match=r"missing \(2/3\): .*more \(2/4\)"):
         merged(home, [s1, s3, more])
-    make(home, "more", FilesCorpus([folder], shard="2/3", chars=10), restart=True)
+    make(home, "more", FilesCorpus([folder], rules=RULES, shard="2/3", chars=10), restart=True)
     with pytest.raises(BuildStateError, match=r"not shards of one corpus: `chars` is 1200 and 10"):
         merged(home, [s1, s3, more])
     (folder / "n0.md").write_text("longer " * 30)
-    make(home, "more", FilesCorpus([folder], shard="2/3"), restart=True)
+    make(home, "more", FilesCorpus([folder], rules=RULES, shard="2/3"), restart=True)
     with pytest.raises(BuildStateError, match=r"not shards of the same files: .* `restart`"):
         merged(home, [s1, s3, more])
     assert not home.index("all").exists()

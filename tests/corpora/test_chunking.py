@@ -112,9 +112,14 @@ def test_a_heading_alone_is_no_chunk_where_those_below_it_have_it():
     text = "# Alone\n\n" + "# Book\n\n## One\n\n" + "First. " * 9 + "\n\n## Last\n"
     document = Document("book.md", "Book", "", text)
 
-    documents = chunking_of("12c").documents(document, outline_of(text))
+    def of(size: str, *, lone_headings: bool) -> list[Document]:
+        return chunking_of(size).documents(document, outline_of(text), lone_headings=lone_headings)
+
+    documents = of("12c", lone_headings=False)
     assert [chunk.text for chunk in documents if chunk.text[0] == "#"] == ["# Alone", "## Last"]
     assert {chunk.metadata["heading"] for chunk in documents} == {"Alone", "Book › One", "Book › Last"}
+    before = [chunk.text for chunk in of("12c", lone_headings=True) if chunk.text[0] == "#"]
+    assert before == ["# Alone", "# Book", "## One", "## Last"]
 
 
 def test_a_chunk_of_a_file_with_pages_names_them_and_its_address_leads_there():

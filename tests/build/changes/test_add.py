@@ -231,10 +231,10 @@ def test_files_of_any_kind_come_as_the_index_has_its_own(place, notes):
     assert {entry["id"]: entry["reason"] for entry in report.left_out} == {
         "three.csv:3": "it has 1 value for 2 columns"
     }
-    assert place.ids() == ["one.md", *(f"sub/two.md#c{n}" for n in (1, 2, 3)), "x"]
+    assert place.ids() == ["one.md#c1", *(f"sub/two.md#c{n}" for n in (1, 2, 3, 4)), "x#c1"]
     again = TableEmbedder(width=96)
     after = place.build([], corpus=FilesCorpus([notes], chunk="100c"), embedder=again)
-    assert (after.changes, again.asked) == (Changes(unchanged=5), [])
+    assert (after.changes, again.asked) == (Changes(unchanged=6), [])
 
 
 def test_what_does_not_lie_among_an_index_s_files_is_taken_and_told_to_go_again(place, notes, tmp_path):
@@ -244,7 +244,7 @@ def test_what_does_not_lie_among_an_index_s_files_is_taken_and_told_to_go_again(
     progress = Mock(SILENT, note=notes_told.append)
     added(place, tmp_path / "far.txt", progress=progress)
     added(place, lines, progress=progress)
-    assert place.ids() == ["one.md", "far.txt", "piped"]
+    assert place.ids() == ["one.md#c1", "far.txt#c1", "piped#c1"]
     assert len([note for note in notes_told if f"follows {notes}: what is not there goes again" in note]) == 2
     after = place.build([], corpus=FilesCorpus([notes], chunk="100c"), embedder=TableEmbedder(width=96))
     assert after.changes == Changes(removed=2, unchanged=1)

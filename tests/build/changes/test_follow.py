@@ -62,12 +62,11 @@ def ids(folder: Path) -> list[str]:
         return [document.id for document in index.documents(index.live_rows())]
 
 
-FILES = {"kind": "files", "rules": RULES}
 OPTIONS = {
     "plain": {},
     "columns": {"text_column": "abstract", "id_column": "key", "metadata": ["year"]},
     "chunks": {"chunk": "100c", "chunk_overlap": 20, "chars": None, "text_column": "abstract"},
-    "rules": {"chunk": "100c", "chars": None, "exclude": ["3.md"], "text_column": "abstract"},
+    "rules": {"chunk": "100c", "chars": None, "rules": RULES, "exclude": ["3.md"], "text_column": "abstract"},
 }
 
 
@@ -196,15 +195,9 @@ def test_a_collection_of_documents_is_followed(home: Home, tmp_path: Path):
         ({"kind": "hub", "repo": "a/b"}, "made cannot be updated: it holds a fixed state of a dataset"),
         ({"kind": "vectors"}, "came from a file: give all of them to `build vectors`"),
         ({"kind": "files", "paths": ["-"]}, "came from stdin: give all of them to its build command"),
-        (
-            {**FILES, "paths": ["/"], "colour": 1},
-            "this rsearch does not know its corpus: upgrade",
-        ),
-        ({**FILES, "paths": []}, "this rsearch does not know its corpus"),
-        (
-            {**FILES, "paths": ["/"], "chunk": 5},
-            "this rsearch does not know its corpus",
-        ),
+        ({"kind": "files", "paths": ["/"], "colour": 1}, "this rsearch does not know its corpus: upgrade"),
+        ({"kind": "files", "paths": []}, "this rsearch does not know its corpus"),
+        ({"kind": "files", "paths": ["/"], "chunk": 5}, "this rsearch does not know its corpus"),
         ({"kind": "beir"}, "this rsearch does not know its corpus"),
         ({"kind": "of another package"}, "this rsearch does not know its corpus"),
     ],

@@ -18,9 +18,7 @@ from resizable_search.corpora.chunking import PLAIN
 from resizable_search.corpora.decoding import SourceFile
 from resizable_search.corpora.files import RULES, FilesCorpus, StdinCorpus
 from resizable_search.corpora.formats import FileText
-from resizable_search.corpora.inputs import reopened
 from resizable_search.errors import CorpusError, UsageError
-from resizable_search.progress import SILENT
 from tests.corpora.files.conftest import pdf
 
 
@@ -168,7 +166,7 @@ def test_a_file_whose_name_says_little_is_read_by_its_content(write):
             "two.txt": "{ no JSON\n{\n",
         }
     )
-    read = documents(FilesCorpus([folder]))
+    read = documents(FilesCorpus([folder], rules=RULES))
     assert [(d.id, d.text.strip()) for d in read[:6]] == [
         ("1", "river"), ("2", "bread"), ("1", "river"), ("2", "bread"), ("c.data:1", "rye"), ("d", "A page."),
     ]  # fmt: skip
@@ -176,7 +174,8 @@ def test_a_file_whose_name_says_little_is_read_by_its_content(write):
         ("log.txt", '{"time'), ("one.json", '{"text'), ("two.txt", "{ no J"),
     ]  # fmt: skip
     with pytest.raises(CorpusError, match="log.txt: it has no column 'text': its columns are time"):
-        documents(FilesCorpus([folder / "log.txt"]))
+        documents(FilesCorpus([folder / "log.txt"], rules=RULES))
+    assert documents(FilesCorpus([folder / "a.json"]))[0].text == JSON_LINES
 
 
 def test_an_array_of_json_is_a_document_an_object(write):
@@ -191,7 +190,7 @@ def test_an_array_of_json_is_a_document_an_object(write):
             "f.json": '[{"text": "cut off"}, {',
         }
     )
-    read = documents(FilesCorpus([folder], metadata=["year"]))
+    read = documents(FilesCorpus([folder], rules=RULES, metadata=["year"]))
     assert plain(read[:2]) == [
         ("a.json:1", "", "river", {"path": "a.json", "row": 1, "year": 1999}),
         ("a.json:2", "", "bread", {"path": "a.json", "row": 2, "year": 2000}),
@@ -202,8 +201,10 @@ def test_an_array_of_json_is_a_document_an_object(write):
     ]  # fmt: skip
     assert read[-1].problem.startswith("it is not JSON (Expecting property name")
     with pytest.raises(CorpusError, match="d.json: it has no column 'text': its columns are title"):
-        documents(FilesCorpus([folder / "d.json"]))
-    given = FilesCorpus([folder / "f.json"], input_format="json")
+        documents(FilesCorpus([folder / "d.json"], rules=RULES))
+    for rules in (1, 2):
+        assert documents(FilesCorpus([folder / "a.json"], rules=rules))[0].text == array
+    given = FilesCorpus([folder / "f.json"], rules=RULES, input_format="json")
     assert left_out(given).keys() == {"f.json"}
 
 
@@ -211,7 +212,7 @@ def test_a_format_that_is_given_counts_for_every_file(write):
     folder = write({"a.dat.gz": gzip.compress(b"text;year\nx;1.5\n"), "b.md": "text;year\ny;2\n"})
     corpus = FilesCorpus([folder], input_format="csv", delimiter=";", metadata=["year"])
     assert [(d.text, d.metadata["year"]) for d in documents(corpus)] == [("x", 1.5), ("y", 2)]
-    assert documents(reopened("a", corpus.spec().to_json(), SILENT)) == documents(corpus)
+    assert documents(FilesCorpus(**corpus.spec().options)) == documents(corpus)
 
 
 def test_encodings_that_were_guessed_are_told_and_one_can_be_stated(write):
@@ -321,7 +322,7 @@ def test_a_table_without_texts_that_lies_in_a_folder_is_left_out(write):
 
 
 def test_texts_are_cut_and_that_is_reported_once(write):
-    folder = write({"a.txt": "x " * 1500, "b.txt": "y " * 650, "c.txt": "z"})
+    folder = write({"a.txt": "x" * 3000, "b.txt": "y" * 1300, "c.txt": "z"})
     notes = Notes()
     assert [len(d.text) for d in documents(FilesCorpus([folder], progress=notes))] == [1200, 1200, 1]
     assert notes == ["only the first 1,200 characters of 2 texts are searched: "
@@ -350,33 +351,39 @@ def test_the_spec_opens_the_corpus_again(write, monkeypatch):
     monkeypatch.chdir("/")
     assert spec.pop("kind") == "files"
     assert spec["paths"] == [f"{folder}/docs", f"{folder}/*.csv"]
-    again = reopened("docs", {**spec, "kind": "files", "chars": None}, SILENT)
-    assert documents(again) == documents(reopened("docs", {**spec, "kind": "files", "chars": None}, SILENT))
-    assert [d.id for d in documents(again)] == ["docs/a.md", "t.csv:2"]
+    again = FilesCorpus(**{**spec, "chars": None})
+    assert documents(again) == documents(FilesCorpus(**{**spec, "chars": None}))
+    assert [d.id for d in documents(again)] == ["docs/a.md#c1", "t.csv:2#c1"]
 
 
-def test_the_spec_has_patterns_only_where_they_are_used(write):
+def test_the_spec_has_rules_and_patterns_only_where_they_are_used(write):
     folder = write({"a.md": "text"})
-    assert not {"include", "exclude"} & FilesCorpus([folder]).spec().options.keys()
-    new = FilesCorpus([folder], include=["*.md"], exclude=["x/", "y"]).spec()
+    assert not {"rules", "include", "exclude"} & FilesCorpus([folder]).spec().options.keys()
+    new = FilesCorpus([folder], include=["*.md"], exclude=["x/", "y"], rules=RULES).spec()
     options = {name: new.options[name] for name in ("rules", "include", "exclude")}
     assert options == {"rules": RULES, "include": ["*.md"], "exclude": ["x/", "y"]}
-    assert reopened("notes", new.to_json(), SILENT).spec() == new
+    assert FilesCorpus(**new.options).spec() == new
 
 
-def test_chunks_are_embedded_with_their_headings(write):
+def test_a_corpus_reads_by_the_rules_of_the_index_that_follows_it(write):
     folder = write({"a.md": "text"})
-    corpus = FilesCorpus([folder], chunk="400")
+    corpus = FilesCorpus([folder], chunk="400", rules=RULES)
     assert ([d.id for d in documents(corpus)], corpus.embeds_headings) == (["a.md"], True)
-    assert not FilesCorpus([folder]).embeds_headings
+    corpus.pin({"kind": "hub"})
+    assert corpus.rules == RULES
+    corpus.pin({"kind": "files"})
+    assert ([d.id for d in documents(corpus)], corpus.embeds_headings) == (["a.md#c1"], False)
+    corpus.pin({"kind": "files", "rules": 7})
+    assert corpus.rules == 1
 
 
 def test_what_is_not_for_people_stays_out_of_folders_and_is_read_if_it_is_named(write):
     minified = "var a=1;" * 300
     folder = write({"a.md": "words", "b.js": minified, "c.svg": "<svg><text>x</text></svg>", "d.lock": "x"})
     expected = {"b.js": "it is minified", "c.svg": "it is SVG", "d.lock": "it is a lock file"}
-    assert left_out(FilesCorpus([folder])) == expected
-    (named,) = documents(FilesCorpus([folder / "b.js"]))
+    assert left_out(FilesCorpus([folder], rules=RULES)) == expected
+    assert left_out(FilesCorpus([folder])) == {}
+    (named,) = documents(FilesCorpus([folder / "b.js"], rules=RULES))
     assert named.text == minified[:1200]
 
 

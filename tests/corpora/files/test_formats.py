@@ -88,11 +88,12 @@ def test_a_title_in_front_matter_is_what_yaml_says(line: str, title: str):
 
 def test_a_picture_in_markdown_is_no_text():
     text = "# A\n\n![alt](data:image/png;base64," + "iVBORw0KGgo/" * 1000 + ")\n\nword"
-    assert markdown_text(text)[0] == "# A\n\n![alt]()\n\nword"
+    assert markdown_text(text, bare=True)[0] == "# A\n\n![alt]()\n\nword"
+    assert markdown_text(text)[0] == text
 
 
 def test_a_list_that_is_nested_too_deeply_for_the_parser_stays():
-    assert markdown_text("* " * 100 + "word")[0] == "* " * 100 + "word"
+    assert markdown_text("* " * 100 + "word", bare=True)[0] == "* " * 100 + "word"
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_what_is_opened_and_never_closed_takes_no_time_by_its_square(part: str):
     prefix = part[:2] if part[1] == " " else ""
     mark = part.removeprefix("# ").removeprefix("- ")
     text = prefix + mark * (100_000 // len(mark))
-    read, headings, _ = markdown_text(text)
+    read, headings, _ = markdown_text(text, bare=True)
     assert read == text
     assert all(len(heading.title) <= 500 for heading in headings)
 
@@ -157,12 +158,12 @@ SITE = """<html><body><header role="banner">My site</header><nav><a href=x>Home<
 
 
 def test_navigation_of_a_page_is_left_out_unless_it_is_all_there_is(write):
-    text, headings, _ = html_text(SITE)
+    text, headings, _ = html_text(SITE, bare=True)
     assert text == "One\n\nWords stay."
     assert headings == [(0, 1, "One")]
-    assert "Home" in html_text(SITE, navigation=True)[0]
+    assert "Home" in html_text(SITE)[0]
     menu = write({"a.html": "<nav><a href=x>Home</a></nav>"}) / "a.html"
-    assert read_text(SourceFile(str(menu)), "html").text == "Home"
+    assert read_text(SourceFile(str(menu)), "html", bare=True).text == "Home"
 
 
 README = """---
@@ -191,13 +192,14 @@ run()
 
 
 def test_comments_scripts_and_contents_of_markdown_are_left_out_and_lines_stay():
-    text, headings, title = markdown_text(README)
+    text, headings, title = markdown_text(README, bare=True)
     assert "\n".join(filter(None, text.split("\n")[3:])) == (
         "# One \nWords and `<!-- code -->`.\n```html\n<!-- shown -->\n```\n* [Away](other.md) "
     )
     assert text.count("\n") == README.count("\n")
     assert [(text[h.offset :][:5], h.title) for h in headings] == [("# One", "One")]
     assert title == "Mine"
+    assert markdown_text(README)[0] == README
 
 
 PROSE = "It was a bright cold day in April, and the clocks were striking thirteen. " * 30

@@ -164,10 +164,7 @@ def export(
     format: Annotated[
         Literal["parquet", "datasets", "faiss-flat", "faiss-pq", "usearch"] | None,
         Option(
-            "--format",
-            "--to",
-            metavar="FORMAT",
-            help="parquet (for a DEST of that name), datasets, faiss-flat, faiss-pq or usearch.",
+            "--format", "--to", metavar="FORMAT", help="parquet, datasets, faiss-flat, faiss-pq, usearch."
         ),
     ] = None,
     dim: Annotated[int | None, Option(help="Cut the rows to DIM dimensions, renormalised.")] = None,

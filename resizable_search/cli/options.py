@@ -213,20 +213,12 @@ class SearchArguments(RayArguments):
     index: IndexOption = None
     k: KOption = 10
     dim: Annotated[
-        int | None,
-        Option(
-            help="Scan only DIM dimensions.",
-            show_default="the full dimension",
-            autocompletion=completion.dims,
-        ),
+        int | None, Option(help="Scan only DIM dimensions, else all.", autocompletion=completion.dims)
     ] = None
     rerank: Annotated[int, Option(help="Rescore RERANK x max(K, 10) candidates at the full dimension.")] = 0
     plan: Annotated[
         str | None,
-        Option(
-            help="Search by stages dim:precision:keep, e.g. 256:100,768 or 256:1bit:400,768.",
-            autocompletion=completion.dims,
-        ),
+        Option(help="Search by stages, e.g. 256:100,768 or 64:1bit:400,768.", autocompletion=completion.dims),
     ] = None
     mode: Annotated[
         Literal["dense", "lexical", "hybrid"] | None,

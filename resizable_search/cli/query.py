@@ -45,11 +45,7 @@ def query(
         list[str] | None, Argument(help="Text; `-`: a query a line from stdin; none opens a prompt.")
     ] = None,
     embedder: Annotated[
-        str | None,
-        Option(
-            help="Another embedder that serves the index's model, e.g. openai.",
-            autocompletion=completion.embedders,
-        ),
+        str | None, Option(help="Another embedder of the index's model.", autocompletion=completion.embedders)
     ] = None,
     model: Annotated[str | None, Option(help="Model's name there.", show_default="as in the index")] = None,
     base_url: BaseUrlOption = None,

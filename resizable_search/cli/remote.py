@@ -12,7 +12,7 @@ from resizable_search.cli.options import SearchArguments, index_name
 from resizable_search.cli.output import ServedIndex, note
 from resizable_search.errors import RsearchError
 from resizable_search.service import identity, socket_address
-from resizable_search.store.layout import Home, expanded, home_of
+from resizable_search.store.layout import home_of
 from resizable_search.system import THREADS_VARIABLE, thread_count
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ def search(
     from resizable_search.search.results import Answer, Hit, Timings
 
     try:
-        name = _name(options.index, home)
+        name = index_name(options.index, home)
+        if "/" in name or "\\" in name:  # a folder: a service knows names
+            return None
         any_threads = options.threads is None and not os.environ.get(THREADS_VARIABLE, "").strip()
         threads = None if any_threads else thread_count(options.threads)
         names = ("k", "dim", "rerank", "plan", "recall", "where", "group", "mode", "explain")
@@ -56,17 +58,6 @@ def search(
     if options.explain:
         note(f"the running service (process {index['process']}) answered")
     return answer, served
-
-
-def _name(index: str | None, home: Home) -> str:
-    """The name of an index in the home. Raises ValueError for a folder elsewhere, RsearchError, OSError."""
-    name = index_name(index, home)
-    if "/" not in name and "\\" not in name:
-        return name
-    folder = expanded(name)
-    if folder.name in ("", "..") or not folder.parent.samefile(home.path):
-        raise ValueError("an index of another home")
-    return folder.name
 
 
 def _post(path: Path, body: bytes) -> bytes:

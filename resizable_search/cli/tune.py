@@ -42,11 +42,7 @@ def tune(
     ] = None,
     titles: Annotated[
         bool | None,
-        Option(
-            "--titles/--no-titles",
-            help="Take titles as half of these, and rows as the others.",
-            show_default="if they can be embedded here",
-        ),
+        Option("--titles/--no-titles", help="Take titles as half of these, if they can be embedded here."),
     ] = None,
     seed: Annotated[int, Option(min=0, help="Seed that draws and splits the queries.")] = 0,
     threads: ThreadsOption = None,

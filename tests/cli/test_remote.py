@@ -166,11 +166,6 @@ def test_what_a_service_cannot_know_is_done_alone(
     assert ours.err == theirs.err
 
 
-def test_a_folder_in_the_home_is_the_index_of_that_name(built: Inside, service: Served):
-    both(built, "query", "word1", "-i", f"{built.home}/pydoc")
-    assert service.statuses == [200]
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [("RSEARCH_THREADS", "1000"), ("OPENAI_BASE_URL", "http://127.0.0.1:9"), ("ATLAS_API_PATH", "http://x")],

@@ -10,6 +10,12 @@ page cache (dropped, and seen to be gone), in turn with a plain read of the same
 the scan must reach 80 % of its bytes a second. All rows take some 20 GB of disk in DIR (default: a
 temporary folder), and nothing of them stays. Linux only; exit 1 when something required is missed.
 
+    .venv/bin/python scripts/benchmarks/scale.py --sizes 100000,1000000,4000000
+
+Builds and searches indexes of so many generated rows of 256 dimensions instead. Prints which fixed cost and
+which cost of each row fit best for build time, disk, memory, an exact and a tuned query. Computed by them,
+each figure must come out within 20 %. 4,000,000 rows take 12 GB of disk.
+
     .venv/bin/python scripts/benchmarks/scale.py --words articles/*.parquet --rows 1000000
 
 Compares the lexical tier with SQLite's FTS5 and bm25s instead: so many documents of two sentences each, drawn
@@ -31,6 +37,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -323,24 +330,27 @@ def words(args: argparse.Namespace, folder: Path) -> bool:
     return True
 
 
-def size_of_one(home: Path, name: str, query_file: str, rounds: int) -> None:
-    """Print as JSON the MB that the first query of each plan adds to this process, and the medians in ms.
+def search_sizes(home: Path, query_file: str, rounds: int, names: Sequence[str]) -> None:
+    """Print as JSON, for each index, the MB that its first queries add to this process, and medians in ms.
 
-    It runs in a process of its own. The smallest index is asked first, so that code and threads are ready.
+    It runs in a process of its own. The indexes take turns, so that what disturbs one disturbs all.
     """
     queries = np.load(query_file)
-    smallest = min(home.glob("[0-9]*"), key=size_of)
-    with open_index(smallest, threads=THREADS) as other, open_index(home / name, threads=THREADS) as index:
-        other.warm()
-        index.warm()
-        for plan in SIZED_PLANS:
-            other.scan(queries[:1], k=K, plan=plan)
-        before = memory_mb(os.getpid())[1]
-        for plan in SIZED_PLANS:
-            index.scan(queries[:1], k=K, plan=plan)
-        found = {"memory MB": memory_mb(os.getpid())[1] - before}
-        seconds = alternate({plan: _scan(index, queries, plan) for plan in SIZED_PLANS}, rounds)
-    print(json.dumps(found | {f"ms, {plan}": median_ms(seconds[plan]) for plan in SIZED_PLANS}))
+    ways: dict[str, Callable[[int], object]] = {}
+    found: list[dict[str, float]] = []
+    with ExitStack() as stack:
+        for name in (names[0], *names):  # the first one twice: then code and threads are ready
+            index = stack.enter_context(open_index(home / name, threads=THREADS))
+            index.warm()
+            before = memory_mb(os.getpid())[1]
+            for plan in SIZED_PLANS:
+                index.scan(queries[:1], k=K, plan=plan)
+                ways[f"{name} {plan}"] = _scan(index, queries, plan)
+            found.append({"memory MB": memory_mb(os.getpid())[1] - before})
+        seconds = alternate(ways, rounds)
+    for name, of_one in zip(names, found[1:], strict=True):
+        of_one |= {f"ms, {plan}": median_ms(seconds[f"{name} {plan}"]) for plan in SIZED_PLANS}
+    print(json.dumps([found[1:], disturbed(seconds)]))
 
 
 def sizes(args: argparse.Namespace, folder: Path) -> bool:
@@ -350,13 +360,14 @@ def sizes(args: argparse.Namespace, folder: Path) -> bool:
     write_rows(source, counts[-1], SIZED_WIDTH)
     np.save(query_file, disturbed_rows(np.load(source, mmap_mode="r")[: counts[0]], 100))
     compile_kernels()
-    figures: list[dict[str, float]] = []
     print(f"generated rows of {SIZED_WIDTH} dimensions; {machine()}\n")
+    figures: list[dict[str, float]] = []
     for count in counts:
         took = build(args.rsearch, source, home, str(count), count, str(SIZED_WIDTH))
-        words = [__file__, "--size-of", str(home), str(count), str(query_file), str(args.rounds)]
-        of_disk = {"disk MB": size_of(home / str(count)) / 1e6, "build s": took.seconds}
-        figures.append(of_disk | json.loads(subprocess.check_output([sys.executable, *words])))
+        figures.append({"build s": took.seconds, "disk MB": size_of(home / str(count)) / 1e6})
+    words = [__file__, "--search-sizes", str(home), str(query_file), str(args.rounds), *map(str, counts)]
+    searched, remark = json.loads(subprocess.check_output([sys.executable, *words]))
+    figures = [of_build | of_search for of_build, of_search in zip(figures, searched, strict=True)]
     rows = np.array(counts) / 1e6
     lines, held = [], True
     for name in figures[0]:
@@ -366,10 +377,11 @@ def sizes(args: argparse.Namespace, folder: Path) -> bool:
         for count, found, computed in zip(counts, measured, fixed + each * rows, strict=True):
             said = verdict(abs(computed / found - 1), at_most=MOST_OFF)
             held = held and "MISSED" not in said
-            arithmetic = f"{fixed:.2f} + {each:,.1f} × millions"
             figures_of_one = f"{found:,.2f}", f"{computed:,.2f}", f"{computed / found - 1:+.0%}"
+            arithmetic = f"{fixed:.2f} + {each:,.1f} × millions"
             lines.append((name, arithmetic, f"{count:,}", *figures_of_one, said))
     show(("what", "arithmetic", "rows", "measured", "computed", "off", "required"), lines, left=2)
+    print(remark)
     return held
 
 
@@ -415,7 +427,7 @@ def main() -> int:
     parser.add_argument("--rsearch", default=rsearch, help="the command (default: this environment's)")
     parser.add_argument("--words", nargs="+", type=Path, help="Parquet of articles: compare words instead")
     parser.add_argument("--sizes", help="compare indexes of these sizes, such as 100000,1000000,4000000")
-    parser.add_argument("--size-of", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument("--search-sizes", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--cold-scan", nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--words-of", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -423,9 +435,9 @@ def main() -> int:
         name, folder, *counts = args.words_of
         words_of_one(name, Path(folder), *map(int, counts))
         return 0
-    if args.size_of:
-        home, name, query_file, rounds = args.size_of
-        size_of_one(Path(home), name, query_file, int(rounds))
+    if args.search_sizes:
+        home, query_file, rounds, *names = args.search_sizes
+        search_sizes(Path(home), query_file, int(rounds), names)
         return 0
     if args.cold_scan:
         cold_scan(*args.cold_scan)

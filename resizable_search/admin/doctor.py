@@ -1,7 +1,6 @@
 """Examine this machine (credentials, hub, disk, kernels, each index), and get it ready for searches."""
 
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from resizable_search.store.layout import NAMES, Home, hold_lock, resolve_index
 from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.writer import derive_missing, derived_names
-from resizable_search.system import ANOTHER_HOME, free_bytes, sync_folder, thread_count
+from resizable_search.system import ANOTHER_HOME, existing, free_bytes, sync_folder, thread_count
 from resizable_search.text import counted, dimensions, listed
 
 WIKI100K_BYTES = 1_200_000_000  # to build it: 691 MB of vectors, the texts, and temporary files
@@ -124,14 +123,9 @@ def _check(
 
 
 def _disk(home: Home) -> str:
-    folder = home.path
-    while not folder.exists():
-        folder = folder.parent
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            free = free_bytes(folder)
-    except OSError:
-        raise RsearchError(f"{folder} is not writable: {ANOTHER_HOME}") from None
+    folder, free = existing(home.path), free_bytes(home.path)
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise RsearchError(f"{folder} is not writable: {ANOTHER_HOME}")
     if free < WIKI100K_BYTES:
         needs = f"building wiki100k needs about {WIKI100K_BYTES / 1e9:.1f} GB: free some, or {ANOTHER_HOME}"
         raise _NotSetUpError(f"{free / 1e9:.1f} GB free at {home.path}, and {needs}")

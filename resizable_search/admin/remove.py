@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from resizable_search.errors import IndexFormatError, IndexNotFoundError, RsearchError
-from resizable_search.store.layout import NAMES, Home, remaining_names, resolve_index
+from resizable_search.store.layout import NAMES, Home, entries, resolve_index
 from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.writer import discard, was_index
 from resizable_search.system import CHECK, beside, build_lock, remove_state, storage_errors
@@ -69,7 +69,7 @@ def _described(name: str, folder: Path, *, is_begun: bool) -> str:
         words = counted(read_manifest(folder).documents, "document")
     except IndexFormatError:
         if not was_index(folder):
-            if not remaining_names(folder):
+            if not entries(folder):
                 raise IndexNotFoundError(f"{folder} has been removed, or is empty") from None
             raise
         words = "damaged,"

@@ -136,14 +136,14 @@ class Home:
         """The finished indexes, which have a manifest, sorted. Raises StorageError."""
         return sorted(
             entry.name
-            for entry in _entries(self.path)
+            for entry in entries(self.path)
             if not entry.name.startswith(".") and (entry / NAMES.manifest).is_file()
         )
 
     def unfinished(self) -> list[str]:
         """The unfinished builds, sorted. Raises StorageError."""
         folder = self.path / NAMES.building
-        return sorted(entry.name for entry in _entries(folder) if (entry / NAMES.work).is_file())
+        return sorted(entry.name for entry in entries(folder) if (entry / NAMES.work).is_file())
 
 
 def home_of(folder: str | Path | None) -> Home:
@@ -157,8 +157,8 @@ def home_of(folder: str | Path | None) -> Home:
     return Home(user_data_path("rsearch"))
 
 
-def _entries(folder: Path) -> list[Path]:
-    """The entries of a folder; none if it is not one."""
+def entries(folder: Path) -> list[Path]:
+    """The entries of a folder; none if it is not one. Raises StorageError."""
     try:
         return list(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
@@ -245,14 +245,6 @@ def await_replacement(folder: Path) -> bool:
         waited = True
         time.sleep(0.005)
     return waited or os.path.exists(folder)
-
-
-def remaining_names(folder: Path) -> list[str]:
-    """The names in a folder; none if it was just removed."""
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
 
 
 @dataclass(frozen=True, slots=True)

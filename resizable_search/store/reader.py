@@ -23,7 +23,7 @@ from resizable_search.store.documents import (
     open_documents,
     read_documents,
 )
-from resizable_search.store.layout import NAMES, await_replacement, remaining_names
+from resizable_search.store.layout import NAMES, await_replacement, entries
 from resizable_search.store.lexical import map_postings
 from resizable_search.store.manifest import Manifest, Part, damaged, read_manifest
 from resizable_search.store.writer import derived_files
@@ -135,12 +135,12 @@ class IndexReader:
     def _has_moved_on(self, manifest: Manifest | None) -> bool:
         with suppress(IndexFormatError):
             return read_manifest(self.folder) != manifest
-        names = remaining_names(self.folder)
-        if NAMES.removed in names:
+        is_empty = not entries(self.folder)
+        if (self.folder / NAMES.removed).exists():
             raise IndexNotFoundError(f"{self.folder} is being removed: `remove` finishes it") from None
-        if not names and not await_replacement(self.folder):
+        if is_empty and not await_replacement(self.folder):
             raise IndexNotFoundError(f"{self.folder} has been removed, or is empty: build it again") from None
-        return not names
+        return is_empty
 
     def documents(self, rows: Sequence[int]) -> dict[int, StoredDocument]:
         """The documents at these rows of the index, by row."""

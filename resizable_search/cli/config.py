@@ -113,7 +113,7 @@ def _edit(path: Path, key: str, value: Any) -> None:
     from resizable_search.system import CHECK, make_home, replace_file, storage_errors
 
     target = Path(os.path.realpath(path))  # a link stays one
-    document = read_toml(target, tomlkit.parse)
+    document = read_toml(target, "tomlkit")
     mode = None if document is None else stat.S_IMODE(target.stat().st_mode)
     document = table = tomlkit.document() if document is None else document
     *names, last = key.split(".")

@@ -86,7 +86,6 @@ EXAMPLES: dict[str, str] = {
     "build vectors": """
         rsearch build vectors FILE.npy --documents FILE.jsonl
         rsearch build vectors FILE.npy --model nomic-embed-text-v1.5 --name mine
-            Name the model of the vectors, so that you can query with text.
         """,
     "query": """
         rsearch query "tree data structures" --dim 256 --rerank 10
@@ -115,7 +114,6 @@ EXAMPLES: dict[str, str] = {
         """,
     "serve": """
         rsearch serve
-            The page is at http://127.0.0.1:8765, the API documentation at /docs.
         curl "http://127.0.0.1:8765/api/v1/search?q=tree+data+structures&dim=256"
         rsearch serve --host 0.0.0.0 --allow-remote --token-file token.txt
             Serve other machines, which must send the token.
@@ -131,7 +129,6 @@ EXAMPLES: dict[str, str] = {
     "delete": """
         rsearch delete pydoc notes/csv notes/json --dry-run
         rsearch delete talks --where "year < 1990"
-        cut -f1 old.tsv | rsearch delete pydoc - --missing-ok --yes
         """,
     "compact": "rsearch compact pydoc",
     "merge": """

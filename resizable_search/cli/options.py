@@ -190,20 +190,14 @@ class TextArguments(BuildArguments):
         names = ("text_column", "id_column", "title_column", "url_column", "chunk_overlap")
         return {name: getattr(self, name) for name in names} | {
             "metadata": parse_words(self.metadata),
-            "chunk": None if self.is_whole else self.chunk,
+            "chunk": None if self.chunk == "0" else self.chunk,
             "chars": self.text_length(),
         }
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether texts are not cut into chunks."""
-        return self.chunk in (None, "0")
-
     def text_length(self) -> int | None:
         """As for other builds, but without --chars 1200, and all of a text that is chunked."""
-        if self.chars is None and self.is_whole:
-            return 1200
-        return self.chars or None
+        is_whole = self.chunk in (None, "0")
+        return 1200 if self.chars is None and is_whole else self.chars or None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

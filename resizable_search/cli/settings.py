@@ -8,9 +8,10 @@ where texts and keys are sent.
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -156,21 +157,17 @@ def _key(path: Table, option: Any) -> str | None:
     return key if is_setting and not {key, ".".join((*path, key))} & _NO_SETTINGS else None
 
 
-def read_toml(path: Path, parse: Callable[[str], Any], mentions: bytes = b"") -> Any:
+def read_toml(path: Path, library: str = "tomllib", mentions: bytes = b"") -> Any:
     """The content of a file, None if it does not exist or does not mention a word. Raises ConfigError."""
     try:
         content = path.read_bytes() if os.path.exists(path) else None
-        return None if content is None or mentions not in content else parse(content.decode())
+        if content is None or mentions not in content:
+            return None
+        return import_module(library).loads(content.decode())  # which takes long: only if there is a file
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not TOML ({clipped(str(error))}): correct the file") from None
-
-
-def _parsed(text: str) -> Any:
-    import tomllib  # only if there is a file: it takes long
-
-    return tomllib.loads(text)
 
 
 def _project_paths() -> Iterator[Path]:
@@ -232,7 +229,7 @@ class Configuration:
         """Read a file. A wrong one becomes a problem."""
         file = ConfigFile(path, is_project)
         try:
-            data = read_toml(path, _parsed, mentions=b"rsearch" if is_project else b"")
+            data = read_toml(path, mentions=b"rsearch" if is_project else b"")
         except ConfigError as error:
             file.exists = True
             self.problems.append(str(error))

@@ -55,14 +55,12 @@ def tune(
 ) -> None:
     """Find and keep the fastest plan that is proven to reach a recall.
 
-    Plans are measured on this index. Some of the queries choose one, the others
-    must confirm it: the lower end of the 95 % interval of its overlap must reach
-    the recall. The index keeps the plan for this k and recall, with its evidence.
+    Some of the queries choose a plan, the others must confirm it: the lower end
+    of the 95 % interval of its overlap must reach the recall.
 
     --mode compares search by meaning, by words and by both. The index keeps the
     best only if half of the queries proves it better than meaning alone. Without
-    --queries and --qrels it asks with titles, on a sample of the texts without
-    their titles.
+    --queries and --qrels it asks with titles.
     """
     from resizable_search.cli import render_evaluate
     from resizable_search.search.results import SearchOptions

@@ -98,7 +98,7 @@ def test_a_hub_that_is_not_there_is_told(machine: Machine):
 def test_a_dataset_that_is_not_there_is_told(machine: Machine):
     with HubServer({}) as empty:
         ran = machine.run(*FEW, HF_ENDPOINT=empty.url)
-    errs_at_last(ran, 1, "no dataset wikimedia/wikipedia", "check the name, or set HF_TOKEN")
+    errs_at_last(ran, 1, "no dataset wikimedia/wikipedia", "or set HF_TOKEN")
     left_nothing(machine)
 
 

@@ -116,4 +116,4 @@ def test_a_form_that_makes_no_sense_is_wrong_usage(run, options):
 
 def test_an_expression_that_is_refused_is_told_in_one_line(shelf: Shelf):
     hostile = "1); DROP TABLE documents; --"
-    errs(shelf.run("query", "x", "-i", "pydoc", "--where", hostile), 2, "has a ) without its (")
+    errs(shelf.run("query", "x", "-i", "pydoc", "--where", hostile), 2, "has a comment")

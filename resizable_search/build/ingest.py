@@ -72,6 +72,7 @@ class Ingest:
         source = self.source
         to_pass, last_id = source.inside, source.last_id
         start = self.corpus.start() if source.position is None else source.position  # of the next block
+        before = 0  # documents since `start`, in earlier blocks
         blocks = cast("Generator[Block | None, None, None]", self.corpus.blocks_nowait(start))
         with closing(blocks):
             for block in blocks:
@@ -87,13 +88,14 @@ class Ingest:
                     documents = documents[: self.limit - source.read]
                 if documents:
                     # The position stays before the last row, so that it can be compared again.
-                    read, inside = source.read + len(documents), passed + len(documents)
+                    read, inside = source.read + len(documents), before + passed + len(documents)
                     after = Checkpoint(read, start, inside, last_id=clean(documents[-1].id))
                     self._receive(documents, source.read, after)
                     source = after
                     yield len(documents)
                     if self.is_done:
                         return
+                before = before + len(block.documents) if block.position == start else 0
                 start = block.position
         if to_pass:
             self._check_last(source.read, last_id, None)

@@ -128,7 +128,7 @@ class Update:
     def _begin(self) -> None:
         """Begin the update, or make sure that what was begun can be resumed. Raises BuildStateError."""
         journal, options, asked = self.journal, self.workspace.options, self.request()
-        begun, position = journal.get("request"), (journal.get("stream") or {}).get("position")
+        begun, stream = journal.get("request"), journal.get("stream")
         space = None if self.fits else list(self.spec.space)
         if begun is not None and begun != asked:
             if self.base is None:
@@ -139,10 +139,8 @@ class Update:
             journal.set(is_shared=True)
         if begun != asked or self.kind != "build":
             journal.read_anew(request=asked, space=space, replaces=options.restart)
-        elif position is not None and not self.corpus.is_unchanged(position):
-            self.workspace.log.note(
-                f"{self.corpus.label} has changed since it was read: only what is new is embedded"
-            )
+        elif stream is not None and not self.corpus.is_unchanged(stream["position"]):
+            self.workspace.log.note(f"reading {self.corpus.label} again: only what is new is embedded")
             journal.read_anew(keeps_answers=not self.fits, fitted=False)
         else:
             self.workspace.log.note(f"resuming {options.name}: {self._are_safe(journal.safe)} already")

@@ -1,7 +1,8 @@
 """What a corpus is: a stream of documents, the same and in the same order whenever it is opened.
 
 After each block stands a position: plain JSON, which only this corpus understands, and from which a stopped
-build resumes. The manifest keeps a `CorpusSpec`, by which `inputs.reopened` makes the corpus again.
+build resumes. If that is the same after all blocks, `blocks` begins with the first document, and the build
+passes over what it has. The manifest keeps a `CorpusSpec`, by which `inputs.reopened` makes the corpus again.
 """
 
 import json

@@ -1,28 +1,34 @@
 """People's own text as a corpus: a document for each file, record of a table, or chunk of either.
 
-The position of `FilesCorpus` is {"listing", "file", "record"}: the digest of every file's name, size and
-time, the number of files read, and the position in the next one, a table. A shard's position also has
-"names", the digest of names and sizes: all shards must be of the same files. Files belong to the shard in
-which their first byte lies, but JSON lines and Parquet are cut in their middle.
-
-The position of `StdinCorpus` is {"lines", "sha256"}: a build resumes if the same lines are piped in again.
+The position of `FilesCorpus` is {"listing"}, the digest of every file's name, size and time: a build that
+resumes reads them from the first one on. A shard's position also has "names", the digest of names and sizes:
+all shards must be of the same files. Files belong to the shard in which their first byte lies, but JSON lines
+and Parquet are cut in their middle.
 """
 
-import hashlib
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from resizable_search.corpora.base import DEFAULT_CHARS, Block, Corpus, Document, Shard, gather
 from resizable_search.corpora.chunking import PLAIN, Outline, chunking_of
 from resizable_search.corpora.decoding import SourceFile, UnreadableError, checked_codec, lines_of, name_of
 from resizable_search.corpora.discovery import FoundFile, Listing, Patterns, absolute, base_of, roots_of, walk
 from resizable_search.corpora.formats import SAMPLE, format_of, format_within, machine_made, read_text
-from resizable_search.corpora.tables import FIELDS, TABLES, Columns, Record, Table, parse_line
+from resizable_search.corpora.tables import (
+    FIELDS,
+    TABLES,
+    Columns,
+    JsonLines,
+    Parquet,
+    Record,
+    Table,
+    parse_line,
+)
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import CorpusSpec, FileFormat, Json
@@ -43,8 +49,6 @@ Each object of a JSON array is a document.
 _TABLE_OPTIONS = {*(f"{field}_column" for field in FIELDS), "metadata", "delimiter"}
 _EXAMPLE_WORDS = 6
 _LISTED_AT_ONCE = 1000  # files between two reports of progress
-
-Step = tuple[list[Document], Json]  # the documents of a file or a record, and the position after them
 
 
 @dataclass(eq=False)
@@ -153,9 +157,9 @@ class TextCorpus(Corpus):
             document, outline, keeps_single=self.rules > 1, lone_headings=self.rules < 3
         )
 
-    def in_blocks(self, steps: Iterator[Step]) -> Iterator[Block]:
-        """Gather steps into blocks of bounded size; note at the end how many texts were cut."""
-        yield from gather(steps, chars=BLOCK_CHARS)
+    def in_blocks(self, steps: Iterable[list[Document]], position: Json | None = None) -> Iterator[Block]:
+        """Gather documents into blocks of bounded size; note at the end how many texts were cut."""
+        yield from gather(((documents, position) for documents in steps), chars=BLOCK_CHARS)
         if self._cut and self.chunking is None:
             self.progress.note(
                 f"only the first {self.chars:,} characters of {counted(self._cut, 'text')} are searched: "
@@ -182,20 +186,17 @@ class FilesCorpus(TextCorpus):
             self._base = base
 
     def start(self) -> Json:
-        """The position before the first file, with the listing of now."""
+        """The listing of now, which is the position of all documents."""
         if self._listing is None:
             self.progress.stage("listing", None, "files")  # folders may be large, and disks slow
-            self._listing = Listing(self._walk(self.progress))
-        return self._at(self._listing, 0)
+            self._listing = Listing(self._walk())
+        names = {} if self._shard is None else {"names": self._listing.names}
+        return {"listing": self._listing.digest, **names}
 
-    def _at(self, listing: Listing, file: int, record: int = 0) -> Json:
-        names = {} if self._shard is None else {"names": listing.names}
-        return {"listing": listing.digest, **names, "file": file, "record": record}
-
-    def _walk(self, progress: Progress) -> Iterator[FoundFile]:
+    def _walk(self) -> Iterator[FoundFile]:
         for number, file in enumerate(walk(self._roots, self._base, self.patterns), 1):
             if not number % _LISTED_AT_ONCE:
-                progress.advance(_LISTED_AT_ONCE)
+                self.progress.advance(_LISTED_AT_ONCE)
             yield file
 
     def holds(self, path: str) -> bool:
@@ -204,36 +205,35 @@ class FilesCorpus(TextCorpus):
 
     def is_unchanged(self, position: Json) -> bool:
         """Whether no file was added, removed or written to since `position`."""
-        return bool(position["listing"] == self.start()["listing"])
+        return bool(position == self.start())
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
-        """The documents after `position`; what cannot be read comes without text, with its `problem`.
+        """All documents; what cannot be read comes without text, with its `problem`.
 
         Raises CorpusError if there is no file, and if a table lacks a column.
         """
-        known, self._listing = self._listing, None
-        with closing(known or Listing(self._walk(SILENT))) as listing:
+        position = self.start()
+        listing, self._listing = cast("Listing", self._listing), None
+        with closing(listing):
             if not listing.count:
                 raise CorpusError(
                     f"{self.label} holds no file that is read (hidden, ignored and excluded files only by "
                     "name): put files there, or name others"
                 )
             self._check_columns(listing)
-            yield from self.in_blocks(self._steps(listing, position or {"file": 0, "record": 0}))
+            yield from self.in_blocks(self._steps(listing), position)
         if self._guessed:
             self.progress.note(
                 f"the encoding of {counted(len(self._guessed), 'file')} was guessed, as it is not UTF-8: "
                 f"{listed(self._guessed, 3)}: give `encoding` to say it"
             )
 
-    def _steps(self, listing: Listing, position: Json) -> Iterator[Step]:
-        record, offset = position["record"], 0
-        for number, file in enumerate(listing.read()):
-            is_next = number >= position["file"]
-            if is_next and (part := self._part_of(file, offset, listing.bytes)):
-                for documents, after in self._read(file, max(record, part[0]), part[1]):
-                    yield documents, self._at(listing, number + (after is None), after or 0)
-            record, offset = (0 if is_next else record), offset + file.size
+    def _steps(self, listing: Listing) -> Iterator[list[Document]]:
+        offset = 0
+        for file in listing.read():
+            if part := self._part_of(file, offset, listing.bytes):
+                yield from self._read(file, *part)
+            offset += file.size
 
     def _part_of(self, file: FoundFile, offset: int, total: int) -> tuple[int, int | None] | None:
         """What to read of a file at byte `offset` of `total`: after a record, up to another (None: all)."""
@@ -245,16 +245,14 @@ class FilesCorpus(TextCorpus):
         if offset < first < stop or offset < last < stop:
             with suppress(UnreadableError):  # reported by the shard that has its first byte
                 table = self._opened(file)[2]
-                if table is not None and (end := table.end()) is not None:
+                if isinstance(table, JsonLines | Parquet):
                     edges = (min(max(offset, edge), stop) - offset for edge in (first, last))
-                    first, last = (end * edge // file.size for edge in edges)
+                    first, last = (table.end() * edge // file.size for edge in edges)
                     return (first, last) if first < last else None
         return (0, None) if first <= offset < last else None
 
-    def _read(
-        self, file: FoundFile, record: int, last: int | None = None
-    ) -> Iterator[tuple[list[Document], int | None]]:
-        """The documents of a file after `record` to `last`, with the position after each; None at its end."""
+    def _read(self, file: FoundFile, first: int, last: int | None) -> Iterator[list[Document]]:
+        """The documents of a file, or those of the records of a table after `first` and up to `last`."""
         try:
             if file.problem:
                 raise UnreadableError(file.problem, unread=file.unread)
@@ -265,25 +263,26 @@ class FilesCorpus(TextCorpus):
                     raise UnreadableError("it is empty")
                 if lacks := self.columns.lacks(known):
                     raise UnreadableError(lacks)
-                for each in table.read(record):
-                    if last is not None and each.position > last:
+                records = table.read(first) if isinstance(table, JsonLines | Parquet) else table.read()
+                for record in records:
+                    if last is not None and record.number > last:
                         return
-                    where: dict[str, str | int] = {"path": file.id, table.unit: each.number}
-                    yield self.of_record(each, f"{file.id}:{each.number}", where, url), each.position
+                    where: dict[str, str | int] = {"path": file.id, table.unit: record.number}
+                    yield self.of_record(record, f"{file.id}:{record.number}", where, url)
             else:
                 content = read_text(source, form, bare=self.rules > 1)
                 if self.rules > 1 and not file.named and (kind := machine_made(file.id, content.text)):
                     raise UnreadableError(f"it is {kind}")
                 title = content.title or os.path.basename(file.id)
                 document = Document(file.id, title, url, content.text, {"path": file.id})
-                yield self.finished(document, content.outline), None
+                yield self.finished(document, content.outline)
             if source.guessed:
                 self._guessed.append(f"{clipped(file.id)} ({name_of(source.guessed)})")
         except UnreadableError as error:
-            yield [Document(file.id, "", "", "", problem=str(error), unread=error.unread)], None
+            yield [Document(file.id, "", "", "", problem=str(error), unread=error.unread)]
         except Exception as error:  # of a library: the other files are read all the same
             problem = f"it cannot be read ({clipped(str(error)) or type(error).__name__})"
-            yield [Document(file.id, "", "", "", problem=problem, unread=isinstance(error, OSError))], None
+            yield [Document(file.id, "", "", "", problem=problem, unread=isinstance(error, OSError))]
 
     def _check_columns(self, listing: Listing) -> None:
         """Refuse a table that lacks a column at once; one that only lies in a folder need not have texts."""
@@ -330,34 +329,22 @@ class StdinCorpus(TextCorpus):
         self._refuse_idle({"include", "exclude", "delimiter", "input_format", "encoding", "shard"}, "files")
         self._stream = stream
 
-    def blocks(self, position: Json | None = None) -> Iterator[Block]:
-        """The documents after `position`, once. Raises CorpusError for other lines and missing columns."""
-        yield from self.in_blocks(self._steps(position))
+    def is_unchanged(self, position: Json) -> bool:
+        """False: nobody knows what is piped in before it is read."""
+        return False
 
-    def _steps(self, position: Json | None) -> Iterator[Step]:
+    def blocks(self, position: Json | None = None) -> Iterator[Block]:
+        """All documents, once. Raises CorpusError for missing columns."""
+        yield from self.in_blocks(self._steps())
+
+    def _steps(self) -> Iterator[list[Document]]:
         known = None
-        digest = hashlib.sha256()
-        skipped, expected = (0, "") if position is None else (position["lines"], position["sha256"])
-        number = 0
         for number, line in lines_of(self._stream):
-            digest.update((line or "").encode("utf-8", "surrogateescape"))
-            if number == skipped and digest.hexdigest() != expected:
-                raise _other_lines(skipped)
-            if number <= skipped or (line is not None and line.isspace()):
+            if line is not None and line.isspace():
                 continue
             record = parse_line(number, line)
             if known is None and not record.problem:
                 known = list(record.values)
-                if position is None and (lacks := self.columns.lacks(known)):
+                if lacks := self.columns.lacks(known):
                     raise CorpusError(f"line {number:,} of standard input: {lacks}; name one of those")
-            documents = self.of_record(record, f"line:{number}", {"line": number})
-            yield documents, {"lines": number, "sha256": digest.hexdigest()}
-        if number < skipped:
-            raise _other_lines(skipped)
-
-
-def _other_lines(skipped: int) -> CorpusError:
-    return CorpusError(
-        f"the first {skipped:,} lines of standard input differ from those that the build has read: "
-        "pipe the same lines in again, or build again with `restart`"
-    )
+            yield self.of_record(record, f"line:{number}", {"line": number})

@@ -97,17 +97,10 @@ class VectorsCorpus(Corpus):
         return self.npy.rows
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
-        """The documents, in blocks of bounded size. Raises CorpusError."""
-        row, inner = position or (0, None)
-        if self._sidecar is None:
-            numbers = range(row, self.npy.rows)
-            documents: Iterator[tuple[Document, Json]] = (
-                (Document(str(i), f"row {i}", "", ""), None) for i in numbers
-            )
-        else:
-            documents = self._sidecar.read(row, inner)
-        steps = (([document], [count, after]) for count, (document, after) in enumerate(documents, row + 1))
-        return gather(steps, self.block_rows, BLOCK_BYTES)
+        """All documents, in blocks of bounded size. Raises CorpusError."""
+        rows = (Document(str(row), f"row {row}", "", "") for row in range(self.npy.rows))
+        documents = rows if self._sidecar is None else self._sidecar.read()
+        return gather((([document], None) for document in documents), self.block_rows, BLOCK_BYTES)
 
     def make_sure_unchanged(self) -> None:
         """Raise CorpusError if a file was written to since it was opened."""
@@ -162,17 +155,16 @@ class Sidecar:
         with self._errors():
             return self._table.count()
 
-    def read(self, row: int, position: Json | None) -> Iterator[tuple[Document, Json]]:
-        """The documents from `row` on, each with the position after it."""
-        records = self._table.read(position or 0)
+    def read(self) -> Iterator[Document]:
+        """The documents, in order."""
         with self._errors():
-            for number, record in enumerate(records, row):
+            for number, record in enumerate(self._table.read()):
                 where = f"line {record.number:,}" if self._table.unit == "line" else f"row {number:,}"
                 if record.problem:
                     raise CorpusError(
                         f"{self.path}, {where}: {record.problem}; write a JSON object a line, or Parquet"
                     )
-                yield self._document(number, record.values, where), record.position
+                yield self._document(number, record.values, where)
 
     def _document(self, row: int, values: Mapping[str, Any], where: str) -> Document:
         plains = {key: as_plain(value) for key, value in values.items()}
@@ -222,8 +214,8 @@ class AddedCorpus(Corpus):
         return len(paths) < len(self._inputs) or not base_of(self._stored["paths"], paths)
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
-        """The documents, from the first on."""
-        return gather(([document], count) for count, document in enumerate(self._documents(), 1))
+        """All documents."""
+        return gather(([document], None) for document in self._documents())
 
     def _documents(self) -> Iterator[Document]:
         names: dict[str, str] = {}
@@ -246,8 +238,7 @@ class AddedCorpus(Corpus):
                 for block in StdinCorpus(one, **options).blocks():
                     yield from (("standard input", document) for document in block.documents)
             elif not self._is_of_files and one.suffix.lower() in RECORDS:
-                for document, _ in Sidecar(one).read(0, None):
-                    yield str(one), document
+                yield from ((str(one), document) for document in Sidecar(one).read())
             else:
                 files.append(one)
         if files:
@@ -273,18 +264,16 @@ class TextsCorpus(Corpus):
         return len(self._documents)
 
     def start(self) -> Json:
-        """Before the first text."""
-        return {"texts": self._digest, "row": 0}
+        """The digest of the texts, which is the position of all of them."""
+        return {"texts": self._digest}
 
     def is_unchanged(self, position: Json) -> bool:
-        """Whether `position` is one in the same texts."""
-        return bool(position["texts"] == self._digest)
+        """Whether `position` is that of the same texts."""
+        return bool(position == self.start())
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
-        """The texts from `position` on."""
-        row = 0 if position is None else position["row"]
-        rows = enumerate(self._documents[row:], row + 1)
-        return gather(([document], {"texts": self._digest, "row": count}) for count, document in rows)
+        """All texts."""
+        return gather(([document], self.start()) for document in self._documents)
 
 
 def _document(row: int, text: str | Document | Mapping[str, Any]) -> Document:

@@ -1,8 +1,6 @@
 """Files of records: JSON, JSON lines, CSV, TSV and Parquet; the columns that make a document of a record.
 
-A record has a number by which a person finds it: its line in the file, or its row, from 1. Its position is
-the number of lines or rows read up to its end, and reading continues from there. Lines before a position are
-read again without being parsed, because a packed file cannot be entered in the middle.
+A record has a number by which a person finds it: its line in the file, or its row, from 1.
 """
 
 import csv
@@ -15,7 +13,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import Any, ClassVar
 
 from resizable_search.corpora.base import OTHER, Document, as_metadata, as_plain, as_text
@@ -96,10 +94,9 @@ _BATCH_ROWS = 256  # rows of Parquet that are read at once: texts may be long
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record: its number, the position after it, its values by column, or what is wrong with it."""
+    """A record: its number, its values by column, or what is wrong with it."""
 
     number: int
-    position: int
     values: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
 
@@ -127,12 +124,8 @@ class Table(ABC):
         return list(columns) or None
 
     @abstractmethod
-    def read(self, position: int = 0) -> Iterator[Record]:
-        """The records after a position, in order."""
-
-    def end(self) -> int | None:
-        """The position after the last record; None if the table cannot be read from anywhere."""
-        return None
+    def read(self) -> Iterator[Record]:
+        """The records, in order."""
 
 
 class JsonLines(Table):
@@ -146,12 +139,12 @@ class JsonLines(Table):
         """The number of the last line."""
         return max((number for number, _ in self._lines()), default=0)
 
-    def read(self, position: int = 0) -> Iterator[Record]:
-        """The records, one a line."""
-        return (parse_line(number, line) for number, line in self._lines(position))
+    def read(self, skip: int = 0) -> Iterator[Record]:
+        """The records, one a line, after the first `skip` lines."""
+        return (parse_line(number, line) for number, line in self._lines(skip))
 
-    def _lines(self, position: int = 0) -> Iterator[tuple[int, str | None]]:
-        return ((n, line) for n, line in self.source.lines(position) if line is None or not line.isspace())
+    def _lines(self, skip: int = 0) -> Iterator[tuple[int, str | None]]:
+        return ((n, line) for n, line in self.source.lines(skip) if line is None or not line.isspace())
 
 
 class JsonArray(Table):
@@ -163,10 +156,9 @@ class JsonArray(Table):
         """The number of objects."""
         return len(self._items)
 
-    def read(self, position: int = 0) -> Iterator[Record]:
+    def read(self) -> Iterator[Record]:
         """The records, each an object of the array."""
-        for number, item in enumerate(self._items[position:], position + 1):
-            yield _record(number, item)
+        return map(_record, count(1), self._items)
 
     @cached_property
     def _items(self) -> list[Any]:
@@ -190,11 +182,10 @@ class Csv(Table):
         with self._opened() as (header, *_):
             return header
 
-    def read(self, position: int = 0) -> Iterator[Record]:
+    def read(self) -> Iterator[Record]:
         """The records; one may have several lines."""
         numbers = {*self.typed} - self._versions() if self.typed else ()
-        with self._opened() as (header, reader, lines, before):
-            before += sum(1 for _ in islice(lines, max(0, position - before - reader.line_num)))
+        with self._opened() as (header, reader, before):
             while header is not None:
                 first = before + reader.line_num + 1
                 try:
@@ -205,8 +196,7 @@ class Csv(Table):
                             f"its record in line {first:,} {_TOO_LONG}, perhaps because its quotes are not "
                             "closed: nothing after it is read"
                         ) from None
-                    problem = f"its quotes or commas make no sense ({error})"
-                    yield Record(first, before + reader.line_num, problem=problem)
+                    yield Record(first, problem=f"its quotes or commas make no sense ({error})")
                     continue
                 if row is None:
                     return
@@ -221,7 +211,7 @@ class Csv(Table):
                 else:
                     for column, word in zip(header, row, strict=True):
                         values.setdefault(column, typed(word) if column in numbers else word or None)
-                yield Record(first, before + reader.line_num, values, problem)
+                yield Record(first, values, problem)
 
     def _versions(self) -> set[str]:
         """The typed columns with decimals such as 1.9 and 1.10, which are no numbers: they stay text."""
@@ -242,17 +232,16 @@ class Csv(Table):
             yield line
 
     @contextmanager
-    def _opened(self) -> Iterator[tuple[list[str] | None, Any, Iterator[str], int]]:
-        """The header, the CSV reader after it, the lines that it reads, and the number of those before."""
+    def _opened(self) -> Iterator[tuple[list[str] | None, Any, int]]:
+        """The header, the CSV reader after it, and the number of lines before those that it reads."""
         csv.field_size_limit(MAX_LINE)
         with closing(self._lines()) as lines:
             head, before, delimiter = list(islice(lines, _HEADER_LINES)), 0, self.delimiter
             if head and re.fullmatch(r"sep=.\s*", head[0], re.IGNORECASE):  # as Excel writes it
                 delimiter, before = delimiter or head[0][4], 1
             delimiter = delimiter or max(",;\t|", key=lambda each: len(_names(head, each)))
-            rest = chain(head[before:], lines)
             reader = csv.reader(
-                rest,
+                chain(head[before:], lines),
                 delimiter=delimiter,
                 strict=delimiter != "\t",
                 skipinitialspace=any(name.startswith(" ") for name in _names(head[before:], delimiter)),
@@ -263,7 +252,7 @@ class Csv(Table):
                 raise UnreadableError(
                     f"its first line makes no sense ({error}): close its quotes, or give `delimiter`"
                 ) from None
-            yield header and [name.strip() for name in header], reader, rest, before
+            yield header and [name.strip() for name in header], reader, before
 
 
 def _names(head: Sequence[str], delimiter: str) -> list[str]:
@@ -290,14 +279,14 @@ class Parquet(Table):
 
     end = count
 
-    def read(self, position: int = 0) -> Iterator[Record]:
-        """The rows. Row groups before the position are not read."""
+    def read(self, skip: int = 0) -> Iterator[Record]:
+        """The rows after the first `skip`. Row groups before them are not read."""
         with self._opened() as file:
             columns = file.schema_arrow.names
             if self.wanted is not None:
                 columns = [column for column in self.wanted if column in columns]
-            for number, row in enumerate(rows_after(file, position, columns), position + 1):
-                yield Record(number, number, row)
+            for number, row in enumerate(rows_after(file, skip, columns), skip + 1):
+                yield Record(number, row)
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
@@ -371,13 +360,13 @@ TABLES: dict[str, type[Table]] = {
 def parse_line(number: int, line: str | None) -> Record:
     """The record of a line of JSON lines; None is a line that is too long."""
     if line is None:
-        return Record(number, number, problem=f"it {_TOO_LONG}")
+        return Record(number, problem=f"it {_TOO_LONG}")
     if DAMAGED.search(line):
-        return Record(number, number, problem=_NOT_UTF8)
+        return Record(number, problem=_NOT_UTF8)
     try:
         values = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return Record(number, number, problem=f"it is not JSON ({_why(error)})")
+        return Record(number, problem=f"it is not JSON ({_why(error)})")
     return _record(number, values)
 
 
@@ -387,5 +376,5 @@ def _why(error: Exception) -> str:
 
 def _record(number: int, values: Any) -> Record:
     if not isinstance(values, dict):
-        return Record(number, number, problem="it is not a JSON object")
-    return Record(number, number, values)
+        return Record(number, problem="it is not a JSON object")
+    return Record(number, values)

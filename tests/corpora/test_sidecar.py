@@ -25,8 +25,8 @@ def table(tmp_path, rows, name="docs.parquet", **how):
     return path
 
 
-def documents(path, row=0, position=None):
-    return [document for document, _ in Sidecar(path).read(row, position)]
+def documents(path):
+    return list(Sidecar(path).read())
 
 
 def total(path):
@@ -75,22 +75,10 @@ def test_a_field_that_is_no_text_is_an_error(write, field):
         documents(path)
 
 
-@pytest.mark.parametrize("cut", [0, 1, 250, 256, 300, 511, 699])
-def test_reading_goes_on_from_any_position(write, cut):
-    rows = [{"id": f"d{i}", "text": f"text {i}"} for i in range(700)]
-    path = write(*rows)
-    whole = list(Sidecar(path).read(0, None))
-    position = json.loads(json.dumps(whole[cut][1]))
-    rest = list(Sidecar(path).read(cut + 1, position))
-    assert [document for document, _ in rest] == [document for document, _ in whole[cut + 1 :]]
-    assert [behind for _, behind in rest] == [behind for _, behind in whole[cut + 1 :]]
-    assert [document.id for document, _ in whole] == [row["id"] for row in rows]
-
-
-def test_reading_parquet_goes_on_in_a_later_row_group(tmp_path):
-    path = table(tmp_path, [{"id": f"d{i}"} for i in range(1000)], row_group_size=300)
-    assert [d.id for d in documents(path, 650, 650)] == [f"d{i}" for i in range(650, 1000)]
-    assert total(path) == 1000
+def test_documents_come_in_order(write):
+    path = write(*({"id": f"d{i}", "text": f"text {i}"} for i in range(700)))
+    assert [document.id for document in documents(path)] == [f"d{i}" for i in range(700)]
+    assert total(path) == 700
 
 
 def test_times_decimals_and_nan_in_parquet_become_flat_json(tmp_path):

@@ -55,7 +55,7 @@ def test_a_dry_run_writes_nothing_and_pays_nothing(machine: Machine):
         r"requests +6 to nomic, of up to 10 texts",
         r"tokens +about \d[\d,]+: estimated from 60 documents",
         r"time +2 min at least, at 3 requests a minute",
-        r"on disk +\d+ kB; \d+ kB at most meanwhile; texts are estimated",
+        r"on disk +\d+ kB; [\d.]+ [kM]B at most meanwhile; texts are estimated",
         r"free +\d+ GB",
         r"corpus +ok: wikimedia/wikipedia is there",
         r"embedder +ok: the key from NOMIC_API_KEY is accepted",

@@ -41,18 +41,19 @@ export class Chart {
       { width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, role: "group", "aria-label": `Overlap@${this.k} against the time to search` },
       axes(x, y, right, width),
       svg("g", { class: "means", "aria-hidden": "true" }, ["plain", "rerank"].flatMap((series) => means(points.filter((each) => each.series === series), x, y))),
+      svg("g", { "aria-hidden": "true" }, points.map((point) => svg("path", { class: "whisker", d: `M${x(point.low)} ${y(point.overlap) - 3}v6m0 -3H${x(point.high)}m0 -3v6` }))),
       frontier(points, x, y),
     );
     const places = points.map((point) => [x(point.ms), y(point.overlap)]);
     const labels = placed(points, places, width);
-    this.nodes = points.map((point, i) => this.node(point, places[i], labels[i], i, x));
+    this.nodes = points.map((point, i) => this.node(point, places[i], labels[i], i));
     drawn.append(...[...this.nodes].sort((a, b) => this.isCurrent(a) - this.isCurrent(b))); // the current one on top
     this.place.replaceChildren(drawn);
     this.rove(Math.max(0, points.findIndex((point) => (refocus ? point.key === refocus : point.current))), Boolean(refocus));
     this.tell(null);
   }
 
-  node(point, [cx, cy], label, i, x) {
+  node(point, [cx, cy], label, i) {
     const shape =
       point.series === "plain"
         ? svg("circle", { class: "dot", cx, cy, r: RADIUS })
@@ -68,7 +69,6 @@ export class Chart {
         "data-key": point.key,
       },
       svg("circle", { class: "reach", cx, cy, r: 12 }),
-      svg("path", { class: "whisker", d: `M${x(point.low)} ${cy - 3}v6m0 -3H${x(point.high)}m0 -3v6` }),
       point.current && svg("circle", { class: "ring", cx, cy, r: RADIUS + 4.5 }),
       shape,
       label && svg("text", { class: "label", x: label.x, y: label.y, "text-anchor": label.anchor }, point.label),

@@ -189,4 +189,6 @@ def visit(browser: Any, service: Running, watch: Watch) -> Iterator[Visit]:
 
     yield open_page
     for context in contexts:
+        for page in context.pages:
+            page.unroute_all(behavior="ignoreErrors")  # a measurement may be under way
         context.close()

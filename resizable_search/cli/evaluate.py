@@ -260,13 +260,12 @@ def _files(
     folder: Path | None, split: str | None, queries: Path | None, qrels: Path | None
 ) -> tuple[Path, Path, Path | None]:
     """The files of queries, of judgements, and of FOLDER's corpus. Raises UsageError."""
-    from resizable_search.corpora.beir import DEFAULT_SPLIT, BeirFolder
+    from resizable_search.corpora.beir import DEFAULT_SPLIT, collection_files
 
     if folder is not None:
         if queries is not None or qrels is not None:
             raise UsageError("FOLDER has queries and judgements: leave --queries and --qrels out, or FOLDER")
-        collection = BeirFolder.find(expanded(folder), DEFAULT_SPLIT if split is None else split)
-        return collection.queries, collection.qrels, collection.corpus
+        return collection_files(expanded(folder), DEFAULT_SPLIT if split is None else split)
     if queries is None or qrels is None:
         raise UsageError("no judgements: name a FOLDER in BEIR's layout, or --queries FILE and --qrels FILE")
     if split is not None:

@@ -10,7 +10,7 @@ Each may be packed (`.gz`, `.zst`). As in BEIR, the embedded text is the title, 
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from resizable_search.arrays import open_regular
@@ -29,31 +29,20 @@ DEFAULT_SPLIT = "test"
 _LAYOUT = f"BEIR's layout is {CORPUS}, {QUERIES} and {QRELS}/{DEFAULT_SPLIT}.tsv, or .gz or .zst of these"
 
 
-@dataclass(frozen=True, slots=True)
-class BeirFolder:
-    """The files of a collection. Made by `find`."""
-
-    corpus: Path
-    queries: Path
-    qrels: Path
-
-    @classmethod
-    def find(cls, folder: Path, split: str = DEFAULT_SPLIT) -> "BeirFolder":
-        """The files of a folder, with one split. Raises UsageError."""
-        if not folder.is_dir():
-            raise UsageError(f"{folder} does not exist, or is no folder: {_LAYOUT}")
-        corpus, queries = (_maybe_packed(folder / name) for name in (CORPUS, QUERIES))
-        if corpus is None or queries is None or not (folder / QRELS).is_dir():
-            has = listed(sorted(path.name for path in folder.iterdir()), 6) or "no file"
-            raise UsageError(f"{folder} has {has}: {_LAYOUT}")
-        qrels = _maybe_packed(folder / QRELS / f"{split}.tsv")
-        if qrels is None:
-            splits = sorted(path.name.partition(".tsv")[0] for path in (folder / QRELS).glob("*.tsv*"))
-            raise UsageError(
-                f"{folder / QRELS} has no {split}.tsv, but has {listed(splits, 6) or 'no split'}: name one "
-                "with `split`"
-            )
-        return cls(corpus, queries, qrels)
+def collection_files(folder: Path, split: str = DEFAULT_SPLIT) -> tuple[Path, Path, Path]:
+    """The files with queries, judgements of one split, and documents of a collection. Raises UsageError."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder} does not exist, or is no folder: {_LAYOUT}")
+    queries, corpus = (_maybe_packed(folder / name) for name in (QUERIES, CORPUS))
+    if queries is None or corpus is None or not (folder / QRELS).is_dir():
+        has = listed(sorted(path.name for path in folder.iterdir()), 6) or "no file"
+        raise UsageError(f"{folder} has {has}: {_LAYOUT}")
+    qrels = _maybe_packed(folder / QRELS / f"{split}.tsv")
+    if qrels is None:
+        splits = sorted(path.name.partition(".tsv")[0] for path in (folder / QRELS).glob("*.tsv*"))
+        has = listed(splits, 6) or "no split"
+        raise UsageError(f"{folder / QRELS} has no {split}.tsv, but has {has}: name one with `split`")
+    return queries, qrels, corpus
 
 
 class BeirCorpus(FilesCorpus):

@@ -71,12 +71,10 @@ class Listing:
             self.bytes += file.size
         self.digest, self.names = digest.hexdigest(), names.hexdigest()
 
-    def read(self, start: int = 0) -> Iterator[FoundFile]:
-        """The files from number `start` on; one reader at a time."""
+    def read(self) -> Iterator[FoundFile]:
+        """The files; one reader at a time."""
         self._file.seek(0)
-        for number, line in enumerate(self._file):
-            if number >= start:
-                yield FoundFile(*json.loads(line))
+        return (FoundFile(*json.loads(line)) for line in self._file)
 
 
 def absolute(path: str) -> str:

@@ -8,7 +8,7 @@ import pytest
 from resizable_search.build.build import build
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.corpora.base import Document
-from resizable_search.corpora.beir import BeirCorpus, BeirFolder
+from resizable_search.corpora.beir import BeirCorpus, collection_files
 from resizable_search.corpora.inputs import reopened
 from resizable_search.errors import BuildStateError, CorpusError, UsageError
 from resizable_search.progress import SILENT
@@ -95,21 +95,17 @@ def test_the_files_of_a_folder_are_found_packed_or_not(tmp_path):
     (tmp_path / "qrels").mkdir()
     for name in ("test.tsv.gz", "dev.tsv"):
         (tmp_path / "qrels" / name).write_text("")
-    folder = BeirFolder.find(tmp_path)
-    assert [path.name for path in (folder.corpus, folder.queries, folder.qrels)] == [
-        "corpus.jsonl.gz",
-        "queries.jsonl",
-        "test.tsv.gz",
-    ]
-    assert BeirFolder.find(tmp_path, "dev").qrels.name == "dev.tsv"
+    names = [path.name for path in collection_files(tmp_path)]
+    assert names == ["queries.jsonl", "test.tsv.gz", "corpus.jsonl.gz"]
+    assert collection_files(tmp_path, "dev")[1].name == "dev.tsv"
     with pytest.raises(UsageError, match=r"qrels has no train.tsv, but has dev, test: .* `split`"):
-        BeirFolder.find(tmp_path, "train")
+        collection_files(tmp_path, "train")
 
 
 def test_a_folder_of_another_layout_is_reported_with_what_it_has_and_should_have(tmp_path):
     def refused(folder: Path, words: str) -> None:
         with pytest.raises(UsageError, match=re.escape(words)):
-            BeirFolder.find(folder)
+            collection_files(folder)
 
     refused(
         tmp_path / "nowhere",

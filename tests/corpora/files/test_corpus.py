@@ -19,10 +19,11 @@ from resizable_search.corpora.decoding import SourceFile
 from resizable_search.corpora.files import RULES, FilesCorpus, StdinCorpus
 from resizable_search.corpora.formats import FileText
 from resizable_search.errors import CorpusError, UsageError
+from resizable_search.progress import Progress
 from tests.corpora.files.conftest import pdf
 
 
-class Notes(list):
+class Notes(list, Progress):
     note = list.append
 
 

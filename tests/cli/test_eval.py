@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from resizable_search.cli import render_evaluate, tables
-from resizable_search.corpora.beir import BeirFolder
+from resizable_search.corpora.beir import collection_files
 from resizable_search.errors import StorageError
 from resizable_search.evaluate import plots
 from resizable_search.evaluate.qrels import read_qrels_folder
@@ -252,8 +252,8 @@ def test_the_script_makes_a_collection_of_titles_that_can_be_judged(inside: Insi
         ("chess gambit", "", "A gives a pawn for time. A giv"),
         ("volcano", "", "Lava flows; a erupts, volcanoe"),
     ]
-    folder = BeirFolder.find(Path("made"))
-    judged = read_qrels_folder(folder.queries, folder.qrels)
+    queries, qrels, _ = collection_files(Path("made"))
+    judged = read_qrels_folder(queries, qrels)
     assert sorted(judged.queries.values()) == ["Chess Gambit", "Volcano"]
     assert {judged.queries[q]: grades for q, grades in judged.relevance.items()} == {
         title.title(): {title: 1} for title in texts

@@ -156,15 +156,10 @@ def _print_hits(answer: "Answer", index: "Index | ServedIndex", options: OutputO
         tables.show_table(tables.hits_table(hits, weights, console), console)
         if any(hit.copies for hit in hits):
             console.print(Text("+n: n or more others with the same text", style="dim"))
-    times = answer.timings_ms
-    prepare = f" · prepare {times.prepare:.1f}" if times.prepare else ""
-    rerank = f" · rerank {times.rerank:.1f}" if times.rerank else ""
-    words = f" · words {times.words:.1f}" if times.words else ""
-    footer = (
-        f"{answer.index} · {index.rows:,} × {index.full_dim} · plan {answer.plan} · "
-        f"embed {times.embed:.1f}{prepare} · scan {times.scan:.1f}{rerank}{words} ms"
-    )
-    console.print(Text(footer, style="dim"))
+    times = asdict(answer.timings_ms).items()
+    shown = " · ".join(f"{name} {ms:.1f}" for name, ms in times if ms or name in ("embed", "scan"))
+    how = f"{index.rows:,} × {index.full_dim} · plan {answer.plan}"
+    console.print(Text(f"{answer.index} · {how} · {shown} ms", style="dim"))
     if options.explain:
         stages = answer_record(answer, index, options)["explain"]
         tables.show_table(tables.explain_table(stages, console.width), console)

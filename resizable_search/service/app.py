@@ -41,9 +41,8 @@ IndexName = Annotated[str, Path(max_length=schemas.MOST_NAME)]
 Id = Annotated[str, Query(max_length=4000)]  # which an address has room for
 Row = Annotated[int, BeforeValidator(schemas.whole_number), Path(ge=0, le=schemas.MOST_ROW)]
 
-READ = 401, 404, 422, 429, 431, 503
-SEARCHED = 400, 401, 404, 408, 409, 413, 415, 422, 429, 431, 502, 503, 504
-"""Statuses of refusals when a document is read, and when an index is searched."""
+READ = 401, 404, 422, 429, 431, 503  # statuses of refusals when a document is read
+SEARCHED = 400, 401, 404, 408, 409, 413, 415, 422, 429, 431, 502, 503, 504  # and when an index is searched
 
 
 def _about(tag: str, summary: str, gives: Any, *refusals: int, is_old: bool = False) -> dict[str, Any]:
@@ -241,15 +240,12 @@ async def _quick_answer(service: Service, scope: Scope, receive: Receive) -> Res
     kind = Headers(scope=scope).get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise HTTPException(415, "the request is not JSON: send it as application/json")
-    message = await receive()  # the middleware has read the whole body
+    body = (await receive())["body"]  # the middleware has read the whole of it
     if scope["path"].startswith(V1):
-        request = schemas.SearchRequest.model_validate_json(message["body"])
-        return json_response(await search(service, request))
-    if not is_local(scope):
-        return json_response(
-            await search(service, schemas.OldSearchRequest.model_validate_json(message["body"]))
-        )
-    return await local_search(service, schemas.LocalSearchRequest.model_validate_json(message["body"]))
+        return json_response(await search(service, schemas.SearchRequest.model_validate_json(body)))
+    if is_local(scope):
+        return await local_search(service, schemas.LocalSearchRequest.model_validate_json(body))
+    return json_response(await search(service, schemas.OldSearchRequest.model_validate_json(body)))
 
 
 def _add_pages(app: FastAPI) -> None:

@@ -28,8 +28,7 @@ class MovedError(RsearchError):
 class PendingQuery:
     """A text with its vector (full_dim,), which the embedder `fingerprint` made in `seconds`.
 
-    `future` receives the answer. `selected`: an index, and its rows that match the options' filter; None
-    without a filter.
+    `future` receives the answer. `selected`: an index and its rows that match the filter; None without one.
     """
 
     text: str
@@ -113,8 +112,7 @@ def _deliver(queries: Sequence[PendingQuery], outcomes: Sequence[Answer | Except
 def search_together(index: Index, queries: Sequence[PendingQuery]) -> list[Answer]:
     """The answers to queries of the same options, by one scan.
 
-    Raises MovedError if a vector or a filter was made for another index: making them here would delay
-    everybody.
+    Raises MovedError for vectors and filters of another index: making them here would delay everybody.
     """
     options, selection = queries[0].options, None
     if any(query.fingerprint != index.fingerprint for query in queries):

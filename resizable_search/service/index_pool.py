@@ -57,8 +57,7 @@ class IndexPool:
         engine: str | EngineMaker = "auto",
     ) -> None:
         self.home = home
-        self.threads = thread_count(threads)
-        """Threads of a scan."""
+        self.threads = thread_count(threads)  # of a scan
         self.engine = engine
         self._only: dict[str, Path] = {}
         for name in only:
@@ -106,10 +105,7 @@ class IndexPool:
 
     @contextmanager
     def lend(self, name: str | None) -> Iterator[Index]:
-        """The index of that name as it is on disk now, open until the block ends.
-
-        Raises IndexNotFoundError, IndexFormatError, and what else `open_index` raises.
-        """
+        """The index of that name as it is now, open until the block ends. Raises what `open_index` raises."""
         opened = self._current(self.resolve(name))
         try:
             yield opened.index

@@ -139,8 +139,7 @@ async def _serve_stdio(pool: IndexPool) -> int:
 class _Stdio:
     """The protocol's own stdin and stdout: others find stdin empty, and write to stderr.
 
-    In place of the SDK's: a signal could not end its reading thread before the next line, and it answers
-    nothing after the end of stdin.
+    In place of the SDK's, whose reading thread no signal ends, and which answers nothing after stdin's end.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -169,13 +168,11 @@ class _Stdio:
                 except Exception:  # pydantic's, and that of too deep a nesting
                     await self.outgoing.send(SessionMessage(_refusal(line)))
                     continue
-                if isinstance(message, types.JSONRPCRequest):
-                    self._waiting.add(message.id)
-                elif (
-                    isinstance(message, types.JSONRPCNotification)
-                    and message.method == "notifications/cancelled"
-                ):
-                    self._waiting.discard((message.params or {}).get("requestId"))
+                match message:
+                    case types.JSONRPCRequest():
+                        self._waiting.add(message.id)
+                    case types.JSONRPCNotification(method="notifications/cancelled"):
+                        self._waiting.discard((message.params or {}).get("requestId"))
                 await self._sink.send(SessionMessage(message))
             with anyio.move_on_after(LAST_SECONDS):
                 while self._waiting:

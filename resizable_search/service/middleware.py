@@ -37,11 +37,10 @@ _HEADERS = [
 
 SEARCHES = ("/api/v1/search", "/api/search")
 
-ROUTES = (
+ROUTES = (  # the labels of request metrics
     "/api/v1/search", "/api/v1/indexes", "/api/v1/documents", "/api/search", "/api/indexes", "/api/documents",
     "/healthz", "/metrics", "/mcp", "/docs", "/page",
 )  # fmt: skip
-"""The labels of request metrics."""
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
@@ -50,8 +49,7 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 class AccessRules:
     """Who may ask: `hosts` are the service's own names, `origins` other pages that may use it.
 
-    `any_address`: every IP address is its own name too, since no attacker's name is one. `token`: what
-    users of the API must send; '' for none.
+    `any_address`: so is every IP address, as no attacker's name is one. `token`: what users send; '': none.
     """
 
     hosts: frozenset[str] = LOOPBACK
@@ -166,9 +164,8 @@ class Middleware:
         host = headers.get("host", "")
         if not self._rules.knows(host):
             name = json.dumps(host[:80])
-            raise HTTPException(
-                421, f"{name} is not a name of this service: `rsearch serve --allow-host NAME` adds one"
-            )
+            problem = f"{name} is not a name of this service: `rsearch serve --allow-host NAME` adds one"
+            raise HTTPException(421, problem)
         origin = headers.get("origin")
         if origin is not None and not self._rules.trusts(origin, host):
             raise HTTPException(

@@ -25,8 +25,7 @@ SPARE_CONNECTIONS = 16  # above that, for health checks
 class LimitedProtocol(HttpToolsProtocol):
     """A connection with bounds on the time and the size of headers; there are only so many of them.
 
-    One more closes the one that has waited longest for a request. If none waits, it may only ask for
-    /healthz.
+    One more closes the one that waits longest for a request, or if none waits, may only ask for /healthz.
     """
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:

@@ -41,8 +41,7 @@ CODES = {
     "index_busy": (503, "The index is replaced again and again."),
     "index_unavailable": (503, "The index is damaged or unreadable."),
     "embedder_timeout": (504, "The embedder did not answer in time."),
-}
-"""Every code of an error, with its status and meaning."""
+}  # Every code of an error, with its status and meaning
 
 KINDS: tuple[tuple[type[RsearchError], str], ...] = (
     (errors.IndexNotFoundError, "index_not_found"),
@@ -57,11 +56,9 @@ KINDS: tuple[tuple[type[RsearchError], str], ...] = (
     (errors.StorageError, "index_unavailable"),
     (errors.ExhaustedError, "overloaded"),
     (RsearchError, "invalid_option"),
-)
-"""The code of each kind of error, the first that fits. Of a status 5xx: the caller cannot help it."""
+)  # The code of each kind of error, the first that fits. Of a status 5xx: the caller cannot help it
 
-_OF_STATUS = {status: code for code, (status, _) in reversed(CODES.items())}
-"""The first code of each status."""
+_OF_STATUS = {status: code for code, (status, _) in reversed(CODES.items())}  # the first code of each
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
 from pydantic_core import PydanticCustomError
 
 from resizable_search.engine.plan import Plan, candidates
@@ -25,28 +25,16 @@ MOST_ROW = 2**63 - 1
 MOST_DIM = 65_536
 MOST_NAME = 255
 
-
 Text = Annotated[str, Field(max_length=MOST_CHARACTERS)]
 Texts = Text | Annotated[list[Text], Field(min_length=1, max_length=MOST_TEXTS)]
 IndexName = Annotated[
     str | None,
     Field(max_length=MOST_NAME, description="Name of the index; null: wiki100k, else the only one."),
 ]
-Number = Annotated[float, Field(allow_inf_nan=False)]
 HitField = Literal[
-    "rank",
-    "row",
-    "score",
-    "id",
-    "title",
-    "url",
-    "text",
-    "snippet",
-    "text_length",
-    "metadata",
-    "copies",
+    "rank", "row", "score", "id", "title", "url", "text", "snippet", "text_length", "metadata", "copies",
     "ranks",
-]
+]  # fmt: skip
 NUMBERS = ("k", "dim", "rerank", "similar_row", "row", "offset", "limit", "snippet", "passage")
 QUERIES = ("query", "vector", "similar", "similar_row")
 OPTIONS = {field.name for field in fields(SearchOptions)}
@@ -156,7 +144,7 @@ class SearchRequest(OldSearchRequest):
 
     query: Texts | None = None  # type: ignore[assignment]
     """A text, or a list of texts."""
-    vector: Annotated[list[Number] | None, Field(min_length=1, max_length=MOST_DIM)] = None
+    vector: Annotated[list[FiniteFloat] | None, Field(min_length=1, max_length=MOST_DIM)] = None
     """Instead of a query: an embedding of the index's full dimension."""
     similar: str | None = Field(None, max_length=MOST_CHARACTERS)
     """Instead of a query: the id of a document, for the documents nearest to it."""

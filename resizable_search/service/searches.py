@@ -113,12 +113,11 @@ def _is_exact(answer: Answer, options: SearchOptions) -> bool:
     return replace(options, mode=options.mode or exact.mode) == exact and "lexical" not in answer.plan
 
 
-def _refuse_long(answers: Sequence[Answer | RsearchError], request: OldSearchRequest) -> None:
+def _refuse_long(answers: Sequence[Answer], request: OldSearchRequest) -> None:
     """Raise UsageError if the texts of these answers are too long to send."""
     if not _has_text(request):
         return
-    hits = [hit for answer in answers if isinstance(answer, Answer) for hit in answer.hits]
-    characters = sum(len(hit.text) for hit in hits)
+    characters = sum(len(hit.text) for answer in answers for hit in answer.hits)
     if characters > MOST_TEXT:
         raise UsageError(
             f"the texts of these hits have {characters:,} characters, and an answer may have {MOST_TEXT:,}: "

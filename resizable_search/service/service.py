@@ -82,9 +82,8 @@ class ServiceMetrics:
         )
         build = gauge("rsearch_build_info", "The running version.", ("version",))
         build.labels(__version__).set(1)
-        self._labelled = cache(
-            lambda metric, *labels: metric.labels(*labels)
-        )  # which takes longer than to count
+        # Which takes longer than to count.
+        self._labelled = cache(lambda metric, *labels: metric.labels(*labels))
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count an answered request."""
@@ -225,10 +224,7 @@ class Service:
         self.pool.close()
 
     async def _select(self, name: str, options: SearchOptions) -> tuple[Index, Selection | None] | None:
-        """The rows that match the filter of these options.
-
-        Each index evaluates one filter at a time; a slow filter delays only those who use one.
-        """
+        """The rows that match the filter, one filter of an index at a time: a slow one delays only those."""
         if options.where is None:
             return None
 
@@ -240,10 +236,7 @@ class Service:
         return await self.with_index(name, select, limiter)
 
     async def _vectors_of(self, name: str, texts: Sequence[str]) -> Vectors:
-        """The vectors of texts, from memory, the cache or the index's embedder.
-
-        Raises QueryTimeoutError.
-        """
+        """The vectors of texts, from memory, the cache or the index's embedder. Raises QueryTimeoutError."""
         fingerprint = self.pool.fingerprint(name)
         if fingerprint is None:  # opening an index may take longer than a query may
             fingerprint = await self.with_index(name, lambda index: index.fingerprint)

@@ -211,10 +211,7 @@ async def _indexes(service: Service, _: Request) -> ToolIndexes:
 
 
 def _labelled(document: Hit | StoredDocument) -> dict[str, Any]:
-    """The row and length of a document, and its labels, cut.
-
-    What turns text round or hides it is left out of a title, and encoded in an address.
-    """
+    """A document's row, length and cut labels, without what hides or turns text (encoded in an address)."""
     url = "".join(c if c.isprintable() else quote(c, errors="replace") for c in document.url)
     labels = {"id": document.id, "title": plain(document.title), "url": url}
     for name, label in labels.items():

@@ -22,14 +22,11 @@ from resizable_search.engine.short_codes import CODE_ROWS, HEAD
 from resizable_search.engine.vectors import MOST_COPIED, Floats, Rows, Tier
 from resizable_search.errors import UsageError
 
-SHORT = 1e-30
-"""The length of a cut row from which its products are safely above float32's smallest numbers."""
+SHORT = 1e-30  # the length from which products of a cut row are safely above float32's smallest numbers
 
+# Columns of a table: the first row, the number of rows, and addresses; 0 for a missing array.
+# WIDTH: numbers of a stored row. CODES_WIDTH: those of its codes, or the lines of a block.
 FIRST, ROWS, ALLOWED, WIDTH, STORED, CODES_WIDTH, CODES, STEPS, ERRORS = range(9)
-"""Columns of a table: the first row, the number of rows, and addresses; 0 for a missing array.
-
-WIDTH: numbers of a stored row. CODES_WIDTH: those of its codes, or the lines of a block.
-"""
 
 
 @dataclass(eq=False)
@@ -51,8 +48,7 @@ class View:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
-        self.prepare_seconds = 0.0
-        """What deriving this dimension has taken: it is done once, by the first search that needs it."""
+        self.prepare_seconds = 0.0  # to derive this dimension, in the first search that needs it
 
     def __len__(self) -> int:
         return len(self.stored)
@@ -81,10 +77,7 @@ class View:
 
     @property
     def tier(self) -> Tier:
-        """The int8 codes at this dimension; one pass if it is not stored. Raises UsageError if missing.
-
-        Made once: tables hold the addresses of its arrays.
-        """
+        """The int8 codes at this dimension, made once: tables hold addresses. Raises UsageError if none."""
         with self._lock:
             return self._tier
 
@@ -106,10 +99,7 @@ class View:
 
     @property
     def near_codes(self) -> NDArray[np.uint8]:
-        """The same; up to MOST_COPIED bytes are copied side by side, which memory reads faster.
-
-        Copied once: tables hold the address.
-        """
+        """The same, copied once if small: memory reads codes that lie side by side faster."""
         with self._lock:
             return self._near_codes
 
@@ -146,8 +136,7 @@ class Parts:
     def __init__(self, views: Sequence[View]) -> None:
         self.views = list(views)
         self.dim = self.views[0].dim
-        self.masks = [view.allowed for view in self.views]
-        """(n,) bool of each part: the rows that a search may return (None: all)."""
+        self.masks = [view.allowed for view in self.views]  # the rows that a search may return (None: all)
         *self.starts, self._rows = accumulate(map(len, self.views), initial=0)
         self._source: Parts | None = None
         self._tables: dict[str, NDArray[np.int64]] = {}
@@ -172,14 +161,9 @@ class Parts:
         return self._source is not None
 
     @property
-    def is_cut(self) -> bool:
-        """Whether this dimension is not stored."""
-        return self.views[0].is_cut
-
-    @property
     def has_tier(self) -> bool:
         """Whether the int8 codes at this dimension are stored, so that they cost no pass."""
-        return self.can_have_tier and not self.is_cut
+        return self.can_have_tier and not self.views[0].is_cut
 
     @property
     def can_have_tier(self) -> bool:
@@ -198,10 +182,7 @@ class Parts:
         return all(view.four_bit is not None for view in self.views)
 
     def table(self, by: str) -> NDArray[np.int64]:
-        """(parts, 9) int64: the arrays of the parts, with the tier `int8`, `4bit` or `1bit` if wanted.
-
-        Raises UsageError if there is no such tier.
-        """
+        """(parts, 9) int64: the arrays of the parts, with the tier `by` if it is one. Raises UsageError."""
         if by not in self._tables:
             table = self._addresses(by) if self._source is None else self._source.table(by).copy()
             table[:, ALLOWED] = [0 if mask is None else _address(mask, np.bool_) for mask in self.masks]

@@ -16,22 +16,12 @@ from numpy.typing import NDArray
 
 from resizable_search.engine.vectors import Floats, lane_sum, spans
 
-CODE_ROWS = 64
-"""Rows of a block of one-bit codes: a byte of each, side by side, is what a processor looks up at once."""
-
-HEAD = 2
-"""Lines of a block before its signs: the factors of its rows, two bytes each."""
-
-TABLE_LIMIT = 127
-"""The most that a look-up's share of a query's small integers adds up to: two such sums fit into a byte."""
-
+CODE_ROWS = 64  # rows of a block of one-bit codes: a processor looks up a byte of each at once
+HEAD = 2  # lines of a block before its signs: the factors of its rows, two bytes each
+TABLE_LIMIT = 127  # of a look-up's share of a query's small integers: two such sums fit into a byte
 FEW = 4  # queries for which bytes are looked up one by one
-
-FOUR_BIT_STEP = 0.335
-"""The distance of two levels, in root mean squares of a row: the least error for normal numbers."""
-
-FOUR_BIT_LINE = 64
-"""Bytes that a compiled loop takes at once: the length of a row's codes is a multiple of it."""
+FOUR_BIT_STEP = 0.335  # between levels, in root mean squares of a row: the least error for normal numbers
+FOUR_BIT_LINE = 64  # bytes that a compiled loop takes at once: a row's codes are padded to a multiple of it
 
 
 def sum_of(rows: Floats) -> NDArray[np.int64]:

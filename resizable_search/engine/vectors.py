@@ -24,24 +24,12 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]  # numbers of rows of an index
 
-LANES = 32
-"""Lanes of a float64 sum: element i goes to lane i mod LANES; then the lanes are added by halves."""
-
-BLOCK_BYTES = 1 << 20
-"""Bytes of a float64 intermediate: what stays in a core's cache."""
-
-UNIT_TOLERANCE = 1e-5
-"""The most that the norm of a stored row may differ from 1, or that of a zero row from 0."""
-
-LEVELS = 127
-"""The largest code: -127 to 127, so that the negative of a row has the negative codes."""
-
-PADDED = 32
-"""A query's integers are padded to a multiple of this, which compiled loops take in one step."""
-
-MOST_COPIED = 128 << 20
-"""The most bytes of codes that `Tier.cut` copies into memory."""
-
+LANES = 32  # of a float64 sum: element i goes to lane i mod LANES; then the lanes are added by halves
+BLOCK_BYTES = 1 << 20  # of a float64 intermediate: what stays in a core's cache
+UNIT_TOLERANCE = 1e-5  # the most that the norm of a stored row may differ from 1, or from 0 for zeros
+LEVELS = 127  # the largest code: -127 to 127, so that the negative of a row has the negative codes
+PADDED = 32  # a query's integers are padded to a multiple of this: compiled loops take it in one step
+MOST_COPIED = 128 << 20  # the most bytes of codes that `Tier.cut` copies into memory
 WORD = 64  # bits of a word of signs
 
 
@@ -61,10 +49,7 @@ def lane_sum(terms: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def centre(rows: Floats) -> Floats:
-    """Subtract the mean from each row of (n, d) float32: layer norm without its scale.
-
-    Source: the model card of nomic-embed-text-v1.5 (layer norm, then slice, then normalise).
-    """
+    """Subtract the mean from each row of (n, d) float32: layer norm without its scale."""
     out = np.empty_like(rows)
     for start, stop in spans(len(rows), rows.shape[1]):
         block = rows[start:stop].astype(np.float64)
@@ -121,10 +106,7 @@ def prepare(rows: NDArray[Any], dim: int, *, centred: bool) -> Floats:
 
 
 def dot(rows: Floats, query: Floats) -> Floats:
-    """The defined score of each row of (n, d) float32 against one query (d,) float32: (n,) float32.
-
-    The dot product, accumulated in float64 by `lane_sum` and rounded to float32 once.
-    """
+    """The defined score of each row of (n, d) float32 against one query (d,) float32: (n,) float32."""
     out = np.empty(len(rows), np.float32)
     wide = query.astype(np.float64)
     for start, stop in spans(len(rows), rows.shape[1]):

@@ -16,18 +16,10 @@ from numba.extending import intrinsic
 
 from resizable_search.engine import parts as columns
 
-LANES = 32
-"""Numbers that one step of an int8 product takes; the length of queries is a multiple of it."""
-
-AHEAD = 4096
-"""Bytes that the scan of a single query prefetches ahead; 1024 and 8192 were slower or no faster."""
-
-CACHE_LINE = 64
-"""Bytes that a processor fetches at once."""
-
-FEATURES = config.CPU_FEATURES or get_host_cpu_features().flatten()
-"""What the processor has, such as '+avx2,-avx512f,…'."""
-
+LANES = 32  # numbers that one step of an int8 product takes; the length of queries is a multiple of it
+AHEAD = 4096  # bytes that the scan of a single query prefetches; 1024 and 8192 were slower or no faster
+CACHE_LINE = 64  # bytes that a processor fetches at once
+FEATURES = config.CPU_FEATURES or get_host_cpu_features().flatten()  # as '+avx2,-avx512f,…'
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 
 
@@ -158,16 +150,13 @@ def _vector(pointer, address):
     return vector_of
 
 
+# Of a part: its stored rows (n, width), their codes in int8 and in four bits (n, width), what int8 codes are
+# multiplied by (n,), and the distance of the rows from these (n,).
 stored_of = _matrix(_float32, columns.STORED, columns.ROWS, columns.WIDTH)
-"""(n, width) float32: the stored rows of a part."""
 codes_of = _matrix(_int8, columns.CODES, columns.ROWS, columns.CODES_WIDTH)
-"""(n, width) int8: the codes of its rows."""
-steps_of = _vector(_float32, columns.STEPS)
-"""(n,) float32: what the codes are multiplied by."""
 four_bit_of = _matrix(_uint8, columns.CODES, columns.ROWS, columns.CODES_WIDTH)
-"""(n, width) uint8: the codes of its rows in four bits."""
+steps_of = _vector(_float32, columns.STEPS)
 errors_of = _vector(_float32, columns.ERRORS)
-"""(n,) float32: the distance of its rows from their codes."""
 
 
 @njit(nogil=True)
@@ -241,8 +230,7 @@ def call(builder, name: str, result, *arguments):
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
-TAKEN, DONE = 0, 1
-"""Places of the rows that threads have taken and scanned, in the progress (2,) int64 of a scan."""
+TAKEN, DONE = 0, 1  # places of the rows that were taken and scanned, in a scan's progress (2,) int64
 
 
 @intrinsic

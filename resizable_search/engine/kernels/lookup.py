@@ -30,8 +30,7 @@ from resizable_search.engine.kernels.basics import (
 )
 from resizable_search.engine.short_codes import CODE_ROWS, HEAD
 
-BLOCKS_AHEAD = 2
-"""Blocks that a scan prefetches ahead; 1 to 8 make no difference, 0 takes a third longer."""
+BLOCKS_AHEAD = 2  # that a scan prefetches; 1 to 8 make no difference, 0 takes a third longer
 
 _F32 = ir.FloatType()
 _BYTES, _WORDS, _FLOATS = ir.VectorType(I8, 64), ir.VectorType(I16, 32), ir.VectorType(_F32, 16)
@@ -285,10 +284,7 @@ def number_of(table, bit, lines, wide):
 
 @njit(nogil=True)
 def make_tables(queries, limit, tables, totals):
-    """Fill the tables (`new_tables`) of queries (m, d) float32, and their sums of all |z| (m,) float32.
-
-    The integers z are those of `short_codes.small_queries`.
-    """
+    """Fill the tables of queries (m, d) float32, and their sums of |z| (m,); z is as in `small_queries`."""
     m, d = queries.shape
     lines, wide = (d + 7) // 8, tables.shape[2] == 64
     z, size = np.zeros(8 * lines + 1, np.int64), np.zeros(8 * lines)

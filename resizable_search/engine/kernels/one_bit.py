@@ -37,8 +37,7 @@ _HALF = np.uint64(32)
 
 _uint8 = pointer_to(types.uint8)
 
-TILE = 32
-"""Blocks that some queries scan before the next ones do: both they and the tables stay in caches."""
+TILE = 32  # blocks that some queries scan before the next ones do: they and the tables stay in caches
 
 
 @njit(nogil=True, inline="always")
@@ -197,10 +196,7 @@ def unpack(words, scores, rows):
 
 @njit(nogil=True, cache=True)
 def rescore_one_bit(table, dim, limit, queries, rows, best):
-    """As `best_words`, of each query's own rows (m, c) int64, ascending. Returns how many it scored.
-
-    Rows of no part are skipped.
-    """
+    """As `best_words`, of each query's own rows (m, c) int64, ascending. Returns how many it scored."""
     scored = 0
     m, lines, k = queries.shape[0], (dim + 7) // 8, best.shape[1]
     tables, totals = new_tables(m, lines, False), np.empty(m, np.float32)

@@ -20,14 +20,9 @@ from resizable_search.engine.kernels.basics import (
 from resizable_search.engine.parts import FIRST, ROWS
 from resizable_search.engine.vectors import PADDED, UNIT_TOLERANCE
 
-FLOAT32_UNIT = 2.0**-24
-"""Half the distance from 1 to the next float32: the relative error of one rounding."""
-
-CODES_AHEAD, ROWS_AHEAD = 16, 3
-"""Rows whose codes, and whose floats, are prefetched while earlier ones are scored."""
-
-GROUP = 16
-"""Rows whose keys a scan compares with the bound at once."""
+FLOAT32_UNIT = 2.0**-24  # half the distance from 1 to the next float32: the relative error of a rounding
+CODES_AHEAD, ROWS_AHEAD = 16, 3  # rows whose codes, and whose floats, are prefetched before they are scored
+GROUP = 16  # rows whose keys a scan compares with the bound at once
 
 
 @njit(nogil=True, cache=True)
@@ -180,10 +175,7 @@ def _prefetch_codes(codes, steps, errors, row, dim):
 
 @njit(nogil=True, cache=True)
 def rescore_int8(table, dim, is_exact, queries, rows, best_scores, best_rows):
-    """As `rescore_exact`, but int8 codes rule out rows first.
-
-    If not `is_exact`, by the int8 score alone. `table` has codes; the rest as for `scan_int8`.
-    """
+    """As `rescore_exact`, after int8 codes ruled out rows; by the int8 score alone if not `is_exact`."""
     query_codes, units, factors, bases = quantise_queries(queries)
     k, width = best_scores.shape[1], rows.shape[1]
     left = np.empty(width, np.int64)

@@ -20,10 +20,7 @@ from resizable_search.engine.parts import FIRST, ROWS
 
 
 def scan_rows_by(products, codes_of, bounds_of):
-    """A function that scans chunks of rows, by the integer products of their codes with the queries'.
-
-    `codes_of` and `bounds_of` give the codes, and the steps and errors, of a part.
-    """
+    """A function that scans rows by products of their codes; a part's steps and errors are its bounds."""
 
     @njit(nogil=True)
     def scan_part(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import typer
 
@@ -20,8 +20,6 @@ from resizable_search.progress import Progress
 from resizable_search.text import duration
 
 if TYPE_CHECKING:
-    from typing import BinaryIO
-
     from rich.progress import TaskID
 
 PLAIN_SECONDS = 10.0  # seconds between two plain lines of a stage
@@ -39,8 +37,7 @@ class Lines(Progress):
         self._name, self._total, self._unit = name, total or 0, unit
         self._status = ""
         self._done = 0
-        self._earlier: int | None = None
-        """Count the work of an earlier run. It does not enter the speed."""
+        self._earlier: int | None = None  # work of an earlier run, which does not enter the speed
         self._began = self._last = time.monotonic()
 
     def stage(self, name: str, total: int | None, unit: str) -> None:
@@ -156,7 +153,7 @@ def command_to_go_on() -> str:
     return shlex.join(["rsearch", *(word for word in sys.argv[1:] if word not in once)])
 
 
-def piped_in() -> "BinaryIO":
+def piped_in() -> BinaryIO:
     """The stdin of a pipe. Raises UsageError on a terminal."""
     if sys.stdin is None or sys.stdin.isatty():
         raise UsageError("stdin is not a pipe: send JSON lines to it, or name files")

@@ -32,15 +32,9 @@ from resizable_search.engine.plan import Precision
 from resizable_search.engine.vectors import Floats, Rows
 
 NO_ROW = -1
-
-PADDED_COLUMNS = 1000
-"""A result has k columns up to this k, however few rows there are."""
-
-FLOAT32_UNIT = 2.0**-24
-"""Half the distance from 1 to the next float32: the relative error of one rounding."""
-
-TOO_MANY = 0.05
-"""The share of rows from which it costs less to read the floats than to rescore the candidates."""
+PADDED_COLUMNS = 1000  # a result has k columns up to this k, however few rows there are
+FLOAT32_UNIT = 2.0**-24  # half the distance from 1 to the next float32: the relative error of one rounding
+TOO_MANY = 0.05  # the share of candidates from which reading all floats costs less than rescoring them
 
 
 @dataclass(slots=True)
@@ -58,10 +52,7 @@ class Top:
 
 
 def result_width(k: int, rows: int) -> int:
-    """The columns of a result for k hits among so many rows: k, at most the rows or PADDED_COLUMNS.
-
-    So the memory of a result is bounded by the rows, not by k.
-    """
+    """The columns of a result for k hits: at most the rows or PADDED_COLUMNS, which bounds its memory."""
     return min(k, max(rows, PADDED_COLUMNS))
 
 

@@ -37,24 +37,15 @@ if TYPE_CHECKING:
 
 SOURCES = Path(__file__).parent / "kernels"
 
-LOADING = threading.Lock()
-"""Held while numba loads kernels: two threads that load at once can deadlock in numba's own locks.
-
-A fork waits for it: a child would never get the locks that a loading thread holds.
-"""
+LOADING = threading.Lock()  # two threads that load kernels at once can deadlock in numba's own locks
+# A fork waits for it: a child would never get the locks that a loading thread holds.
 os.register_at_fork(before=LOADING.acquire, after_in_parent=LOADING.release, after_in_child=LOADING.release)
 
+# Numbers that numpy multiplies in the 0.5 s that loading numba and its kernels takes: so no process takes
+# more than twice the time of the better engine.
 WORTH_LOADING = 1_500_000_000
-"""Numbers that numpy multiplies in the 0.5 s that loading numba and its kernels takes.
-
-So no process takes more than twice the time of the better engine.
-"""
-
-LOADING_AFTER = 0.1
-"""Seconds from the first search to loading beside the next ones: a process of one has ended by then."""
-
-WORTH_COMPILING = WORTH_LOADING // 100
-"""Numbers in an index from which a hundred queries of one process use numba, as 20,000 rows x 768 do."""
+WORTH_COMPILING = WORTH_LOADING // 100  # numbers of an index from which a hundred queries use numba
+LOADING_AFTER = 0.1  # seconds from a first search to loading: a process of one has ended by then
 
 COLD = "the compiled kernels are not ready here ({}): numpy searches, more slowly; `warm` compiles them"
 
@@ -104,10 +95,9 @@ def _load_kernels() -> None:
 
 
 def compile_kernels(progress: Progress = SILENT, stop: threading.Event | None = None) -> int:
-    """Compile the kernels that are not in the cache. Returns their number.
+    """Compile the kernels that are not in the cache, until `stop` is set. Returns their number.
 
-    A child process compiles; it ends at once when `stop` is set or the caller is interrupted. Raises
-    ColdKernelsError with the reason if kernels are missing afterwards.
+    Raises ColdKernelsError with the reason if kernels are missing afterwards.
     """
     with suppress(ColdKernelsError):
         load_engine(1)
@@ -200,14 +190,6 @@ def _can_write(folder: Path) -> bool:
         return False
 
 
-def _own_folder() -> Path:
-    """A folder for kernels in the home of indexes: nobody else may write there, unlike /tmp."""
-    from platformdirs import user_data_path
-
-    home = os.environ.get(HOME_VARIABLE)
-    return (Path(home) if home else user_data_path("rsearch")) / ".state" / "kernels"
-
-
 def _lines(child: "subprocess.Popen[bytes]", stop: threading.Event) -> Iterator[bytes]:
     """The lines that the child writes, until its end. Raises ColdKernelsError if `stop` is set."""
     assert child.stdout is not None
@@ -232,11 +214,16 @@ def _fingerprint() -> list[str]:
 
 
 def _stamp_paths() -> list[Path]:
-    """Where the stamp may be: beside the package, in the user's cache folder, in our own."""
-    from platformdirs import user_cache_path
+    """Where the stamp may be: beside the package, in the user's cache folder, in the home of indexes.
 
+    Nobody else may write in these, unlike in /tmp.
+    """
+    from platformdirs import user_cache_path, user_data_path
+
+    home = os.environ.get(HOME_VARIABLE)
+    own = (Path(home) if home else user_data_path("rsearch")) / ".state" / "kernels"
     name = f"rsearch-kernels.{sys.implementation.cache_tag}.json"
-    return [folder / name for folder in (SOURCES / "__pycache__", user_cache_path("rsearch"), _own_folder())]
+    return [folder / name for folder in (SOURCES / "__pycache__", user_cache_path("rsearch"), own)]
 
 
 def _write_stamp(folder: Path) -> None:
@@ -248,8 +235,7 @@ def _write_stamp(folder: Path) -> None:
             return
 
 
-ENGINES = ("auto", "numpy", "numba")
-"""`auto`: numba once the work is worth loading its kernels, if they are compiled; else numpy."""
+ENGINES = ("auto", "numpy", "numba")  # auto: numba once the work is worth loading its compiled kernels
 
 
 class Chooser:
@@ -271,8 +257,7 @@ class Chooser:
         if isinstance(engine, str) and engine not in ENGINES:
             raise UsageError(f"there is no engine {engine!r}: choose one of {', '.join(ENGINES)}")
         self.threads = thread_count(threads)
-        self.remark = ""
-        """Why numba does not run although the index is worth it, and what to do; '' otherwise."""
+        self.remark = ""  # why numba does not run although the index is worth it, and what to do
         self._engine: Engine = NumpyEngine() if isinstance(engine, str) else engine
         self._is_final = engine == "numpy" or not isinstance(engine, str)
         self._must_be_numba = engine == "numba"

@@ -26,17 +26,11 @@ from resizable_search.engine.base import NO_ROW, select
 from resizable_search.engine.vectors import Floats, Rows
 
 K1, B = 0.9, 0.4
-TITLE, HEADING = 5, 3
-"""How often a word of the title or of the headings counts."""
-MOST_TERMS = 1000
-"""Terms of a query, the first ones of a longer one."""
-LONGEST_NAME = 200
-"""Characters of a word that is split into its parts."""
-FREQUENT = 5000
-"""A term is not scored if more rows than this and more than half of all have it, and another is rarer."""
-
-PRUNED_FROM = 1000
-"""A term that more rows have is looked up for some rows alone, if it cannot bring others among the best."""
+TITLE, HEADING = 5, 3  # how often a word of the title or of the headings counts
+MOST_TERMS = 1000  # of a query: the first ones of a longer one
+LONGEST_NAME = 200  # characters of a word that is split into its parts
+FREQUENT = 5000  # a term of more rows and of more than half of all is not scored, if another is rarer
+PRUNED_FROM = 1000  # a term of more rows is looked up for some rows alone, if it cannot bring others
 
 _MARKS = re.compile("[\u0300-\u036f\u0591-\u05c7\u0640\u064b-\u065f\u0670]+")
 _UNSPACED = (

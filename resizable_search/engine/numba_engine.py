@@ -13,33 +13,17 @@ from resizable_search.engine.base import ScanResult, Top, rescore_result, room_f
 from resizable_search.engine.numpy_engine import NumpyEngine
 from resizable_search.engine.parts import Parts
 from resizable_search.engine.plan import Precision
-from resizable_search.engine.scheduling import (
-    FEW,
-    CandidateBuffers,
-    Scan,
-    parallel_scan,
-    share_queries,
-)
+from resizable_search.engine.scheduling import FEW, CandidateBuffers, Scan, parallel_scan, share_queries
 from resizable_search.engine.short_codes import table_limit
 from resizable_search.engine.vectors import Floats, Rows
 
-ROOM = 1024
-"""Candidates that a buffer holds beyond a few times k; it is compacted when it is full."""
-
-MOST_PREFETCHED = 1000
-"""Candidates that the disk is asked for at once, if a scan waited for it."""
-
-MOST_PACKED, MOST_LOOKED_UP = 2**32 - 1, 16_000
-"""Rows that fit into half a word beside their score, and dimensions whose sums fit into 16 bits."""
-
-WORTH_FOUR_BITS = 1 << 23
-"""Numbers of an index from which a pass over codes of four bits saves more than it costs to begin it."""
-
-LIKELY = 5
-"""Times k: the rows whose scores begin an exact scan."""
-
-NARROWED = 3
-"""Times k: from so many rows on, int8 codes rule out rows before the rest is rescored."""
+ROOM = 1024  # candidates that a buffer holds beyond a few times k; it is compacted when it is full
+MOST_PREFETCHED = 1000  # candidates that the disk is asked for at once, if a scan waited for it
+MOST_PACKED = 2**32 - 1  # rows whose numbers fit into half a word beside their score
+MOST_LOOKED_UP = 16_000  # dimensions whose sums fit into 16 bits
+WORTH_FOUR_BITS = 1 << 23  # numbers of an index from which a pass over codes of four bits saves time
+LIKELY = 5  # times k: the rows whose scores begin an exact scan
+NARROWED = 3  # times k: from so many rows on, int8 codes rule out rows before the rest is rescored
 
 
 class NumbaEngine:

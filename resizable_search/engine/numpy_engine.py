@@ -19,14 +19,13 @@ from resizable_search.engine.parts import Parts
 from resizable_search.engine.plan import Precision
 from resizable_search.engine.vectors import Floats, Rows
 
-BLOCK_ROWS = 1 << 16
-"""The most rows of a block: BLAS's threads seldom wait for each other, and memory stays bounded."""
+BLOCK_ROWS = 1 << 16  # at most in a block: BLAS's threads seldom wait, and memory stays bounded
+BLOCK_SCORES = 1 << 21  # queries x rows of a block at most: 8 MB
 
-BLOCK_SCORES = 1 << 21
-"""The most scores (queries x rows) of a block: 8 MB."""
-
+# Scores rows of a part, a slice or numbers (c,), for some of the queries: (queries, c) float32.
 Scorer = Callable[[slice, int, Any], Floats]
-"""Scores rows of a part, which are a slice or numbers (c,), for some of the queries: (queries, c) float32."""
+# Scores the rows start … stop - 1 of a part for all queries: (part, start, stop, out).
+Products = Callable[[int, int, int, Floats], None]
 
 
 @dataclass(slots=True)
@@ -148,10 +147,6 @@ class NumpyEngine:
         return ScanResult(gather(best, k), rescored, read, "float32")
 
 
-Products = Callable[[int, int, int, Floats], None]
-"""Floats the rows start … stop - 1 of a part for all queries: (part, start, stop, out)."""
-
-
 def _scorer(parts: Parts, queries: Floats, precision: Precision) -> Scorer:
     """The scores of a precision."""
     if precision in ("exact", "float32"):
@@ -183,10 +178,7 @@ def _scorer(parts: Parts, queries: Floats, precision: Precision) -> Scorer:
 
 
 def _scan_blocks(parts: Parts, m: int, k: int, error: float, products: Products) -> list[_Candidates]:
-    """Score all rows for m queries block by block, and collect each query's candidates.
-
-    A threshold found in one part holds in the others.
-    """
+    """Score all rows for m queries block by block, and collect each query's candidates over all parts."""
     candidates = [_Candidates(k, error) for _ in range(m)]
     most = max(256, min(BLOCK_ROWS, BLOCK_SCORES // max(1, m)))
     # Blocks of one size: a short last block would cost nearly as much as a whole one.

@@ -26,16 +26,12 @@ int8 in an index without such codes.
 """
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-
 MOST_STAGES = 32  # more than any useful plan has
 
-MODES = ("dense", "lexical", "hybrid")
-"""By meaning, by words, or by both."""
-
+MODES = ("dense", "lexical", "hybrid")  # by meaning, by words, or by both
 LEXICAL = "lexical"
 WORDS_WEIGHT = 0.5  # of the lexical score in a hybrid plan, if none is given
 LEAST_FUSED = 100  # rows that a hybrid plan takes from either list, if fewer are wanted
-
 LEAST_RERANKED = 10  # hits that a rerank keeps candidates for, if fewer are wanted
 
 
@@ -165,14 +161,10 @@ class Plan:
 
 
 BY_WORDS = Plan((), 1.0)
-"""The plan of words alone."""
 
 
 def candidates(rerank: int, k: int) -> int:
-    """The number of rows that a rerank keeps: rerank x max(k, 10).
-
-    So asking for fewer hits does not change the first of them.
-    """
+    """The rows that a rerank keeps: at least for 10 hits, so fewer hits are the first of these."""
     return rerank * max(k, LEAST_RERANKED)
 
 

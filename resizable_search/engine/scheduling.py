@@ -22,27 +22,13 @@ from numpy.typing import NDArray
 from resizable_search.engine.vectors import Rows
 from resizable_search.system import usable_cores
 
-CHUNK_BYTES = 256 << 10
-"""Bytes of rows that a thread takes at once: some ten microseconds."""
-
-PATIENCE = 50e-6
-"""Seconds that a thread stays awake for the last chunks of others: to be woken takes as long."""
-
-LEAST_BYTES = 1 << 20
-"""Bytes of rows that are worth one more thread: waking it takes some 50 microseconds."""
-
-FEW = 4
-"""Queries a thread; from there on queries are shared out, not rows."""
-
-GROUP_QUERIES = 32
-"""Queries that scan the rows together."""
-
-GROUP_CANDIDATES = 1 << 23
-"""The most candidates that the buffers of one group have room for: 128 MB, touched as used."""
-
-DISK_SPEED = 1.5e9
-"""Bytes a second of one thread, below which rows seem to come from a disk: memory is several times faster."""
-
+CHUNK_BYTES = 256 << 10  # of rows that a thread takes at once: some ten microseconds
+PATIENCE = 50e-6  # seconds that a thread stays awake for the last chunks of others: waking takes as long
+LEAST_BYTES = 1 << 20  # of rows that are worth one more thread: waking it takes some 50 microseconds
+FEW = 4  # queries a thread; from there on queries are shared out, not rows
+GROUP_QUERIES = 32  # that scan the rows together
+GROUP_CANDIDATES = 1 << 23  # that the buffers of one group have room for: 128 MB, touched as used
+DISK_SPEED = 1.5e9  # bytes a second of a thread, below which rows seem to come from a disk, not from memory
 DONE = 1  # the place of the rows that were scanned, in the progress of a scan (`kernels.basics`)
 
 T = TypeVar("T")
@@ -184,15 +170,12 @@ class CandidateBuffers:
         return cls(candidates, (np.empty((*shape, scan.lower)), np.zeros(shape, np.int64)))
 
 
+# Takes the buffers of some queries, and whether the scan seemed to wait for the disk.
 Finish = Callable[[slice, CandidateBuffers, bool], None]
-"""Takes the buffers of some queries, and whether the scan seemed to wait for the disk."""
 
 
 def parallel_scan(scan: Scan, queries: int, threads: int, finish: Finish) -> bool:
-    """Scan all rows for all queries on up to so many threads; False if the scan gave up.
-
-    Chunks are of rows, in whichever part they lie: many parts take the time of one.
-    """
+    """Scan all rows, whatever their parts, for all queries on up to so many threads; False: it gave up."""
     if queries > 1 and queries >= FEW * threads:
         return _scan_by_queries(scan, queries, threads, finish)
     total = scan.rows * scan.row_bytes

@@ -24,9 +24,8 @@ from resizable_search.search.index import Index
 from resizable_search.statistics import lower_bound, upper_bound
 from resizable_search.store.layout import NAMES
 
+# Candidates to try, times k.
 FACTORS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 35, 40, 45, 50, 60, 80, 100)
-"""Candidates to try, times k."""
-
 LEAST_REDUCTION = 4  # a stage keeps at most one row in this many: else the next stage has most of the work
 BURST = 3  # queries in a row that time a plan; the first only loads its files
 NEVER = np.iinfo(np.int64).max  # the rank of a true row that was not found
@@ -234,8 +233,7 @@ class PlanSearch:
         for stop in (*(step for step in STEPS if step < len(measured)), len(measured)):
             part = measured.part(slice(len(ranks), stop))
             ranks = np.concatenate([ranks, part.ranks(Plan((first,)), most)])
-            enough = (keep for keep in self.grid if self._may_reach(measured.shares_within(ranks, keep)))
-            fewest = next(enough, None)
+            fewest = next((keep for keep in self.grid if self._may_reach(ranks, keep)), None)
             if fewest is None:
                 self.overlap[widest] = float(measured.shares_within(ranks, most).mean())
                 return math.inf
@@ -275,8 +273,8 @@ class PlanSearch:
         more = [plan for plan in self.reaching if plan not in self.least]
         return timed[:most] + [plan for plan in more if replace(plan.stages[0], keep=None) == fastest]
 
-    def _may_reach(self, shares: NDArray[np.float64]) -> bool:
-        return upper_bound(shares, self.tail) >= self.recall
+    def _may_reach(self, ranks: NDArray[np.int64], keep: int) -> bool:
+        return upper_bound(self.measured.shares_within(ranks, keep), self.tail) >= self.recall
 
     def _reaches(self, plan: Plan, shares: NDArray[np.float64]) -> bool:
         self.overlap[plan] = float(shares.mean())

@@ -26,26 +26,20 @@ from resizable_search.store.tuned_plans import Candidate, TunedPlan, store_plan
 from resizable_search.system import blas_threads
 from resizable_search.text import counted
 
+# The chance that a bound of the first plan to confirm is wrong; each later one has half of it. So the chance
+# that any of them is wrong is below 5 %, and a plan alone has a 95 % interval.
 TAIL = 0.025
-"""The chance that a bound of the first plan to confirm is wrong; each later one has half of it.
-
-So the chance that any of them is wrong is below 5 %, and a plan alone has a 95 % interval.
-"""
-
 CHOSEN_AT_MOST = 1000  # the most queries that choose; more may confirm
 SAMPLE_AT_LEAST, SAMPLE_AT_MOST = 3000, 10_000  # limits of the sample, whatever the recall
-
-FINALISTS = 8
-ROUNDS, SECONDS = 30, 2.0
-"""Plans timed at the end, besides the exact one and safer ones; the rounds, and their seconds at most."""
+FINALISTS = 8  # plans timed at the end, besides the exact one and safer ones
+ROUNDS, SECONDS = 30, 2.0  # of timing them, the seconds at most
 
 
 @dataclass(frozen=True, slots=True)
 class TuneReport:
     """The tuned plan with its evidence.
 
-    `remark` says why the exact plan was chosen, and how near the others came. `not_kept` says why the index
-    does not keep the plan. Each is '' otherwise.
+    `remark`: why the exact plan was chosen, or ''. `not_kept`: why the index does not keep the plan, or ''.
     """
 
     index: str

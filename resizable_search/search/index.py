@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from resizable_search.embedders.base import Embedder
 from resizable_search.embedders.registry import TrustedEndpoints
 from resizable_search.engine.base import NO_ROW, Top
+from resizable_search.engine.kernel_cache import Chooser
 from resizable_search.engine.plan import LEAST_RERANKED, Plan
 from resizable_search.errors import DocumentNotFoundError, IndexBusyError, IndexFormatError, UsageError
 from resizable_search.search.planning import plan_of, remark_on
@@ -27,7 +28,7 @@ from resizable_search.search.results import (
 )
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.documents import DocumentCache, StoredDocument
-from resizable_search.store.executor import EngineMaker, Executor, StageStats, chooser_of
+from resizable_search.store.executor import EngineMaker, Executor, StageStats
 from resizable_search.store.filter import Filter, Selection
 from resizable_search.store.layout import Home, home_of, resolve_index
 from resizable_search.store.manifest import Manifest
@@ -63,7 +64,8 @@ class Index:
         spec = EmbedderSpec.from_json(self.manifest.embedder)
         self.fingerprint: str = spec.fingerprint
         """The embedder's fingerprint: query vectors with the same one fit this index."""
-        self._chooser = chooser_of(reader, engine, threads, stays=stays)
+        made = engine if isinstance(engine, str) else engine(reader)
+        self._chooser = Chooser(made, threads, numbers=self.rows * self.full_dim, stays=stays)
         self.threads: int = self._chooser.threads  # the number of threads of a scan
         cache, trust = query_cache(home.queries), TrustedEndpoints(home.trusted)
         self._embedder = QueryEmbedder(self.name, self.folder, spec, cache, trust, embedder)

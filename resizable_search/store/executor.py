@@ -23,10 +23,10 @@ from resizable_search.engine.base import (
     select,
     without,
 )
-from resizable_search.engine.kernel_cache import Chooser
 from resizable_search.engine.lexical import LexicalIndex
 from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.plan import Plan, Precision, Stage
+from resizable_search.engine.vectors import Floats, Rows
 from resizable_search.errors import IndexFormatError, UsageError
 from resizable_search.store.filter import Selection
 from resizable_search.store.reader import IndexReader, PartReader
@@ -34,9 +34,7 @@ from resizable_search.store.reader import IndexReader, PartReader
 MOST_CUT = 4  # dimensions that are not stored and whose parts are cached, which costs memory
 ROWS_AT_ONCE = 1 << 20  # gathered at once, over all queries: 8 MB of row numbers
 
-
-EngineMaker = Callable[[IndexReader], Engine]
-"""Makes the engine of an index that is opened."""
+EngineMaker = Callable[[IndexReader], Engine]  # makes the engine of an index that is opened
 
 
 @dataclass(slots=True)
@@ -45,8 +43,7 @@ class StageStats:
 
     `read`: bytes of the index's files that one query read. `rescored`: rows, over all queries, that were
     scored by the definition, from float32. `by`: what was scanned (float32, int8, 4bit, 1bit or words).
-    `missing`: the parts that were left out, and why.
-    `prepare_seconds`: what deriving a dimension took besides, the first time.
+    `missing`: the parts that were left out, and why. `prepare_seconds`: what deriving a dimension took.
     """
 
     stage: str
@@ -62,10 +59,7 @@ class StageStats:
 
 
 class Executor:
-    """Runs plans over the parts of one generation of an index, from any thread.
-
-    `choose` picks the engine by the multiplications of a plain float32 scan.
-    """
+    """Runs plans over the parts of one generation, from any thread; `choose` is as `Chooser.pick`."""
 
     def __init__(self, reader: IndexReader, choose: Callable[[int], Engine], *, centred: bool) -> None:
         self._reader = reader
@@ -73,7 +67,8 @@ class Executor:
         self._rows = reader.manifest.documents
         self._choose = choose
         self._centred = centred
-        self._has_one_bit = all(part.one_bit is not None for part in reader.parts)
+        has_one_bit = all(part.one_bit is not None for part in reader.parts)
+        self._bits: Precision = "1bit" if has_one_bit else "int8"  # what the older tier `bits` means here
         postings = [part.postings for part in reader.parts if part.postings is not None]
         masks = [part.allowed for part in reader.parts]
         self._lexical = LexicalIndex(postings, masks) if len(postings) == len(masks) else None
@@ -86,7 +81,7 @@ class Executor:
         queries: NDArray[Any],
         plan: Plan,
         k: int,
-        skip: NDArray[np.int64] | None = None,
+        skip: Rows | None = None,
         selection: Selection | None = None,
         texts: Sequence[str] = (),
     ) -> tuple[Top, list[StageStats]]:
@@ -97,7 +92,7 @@ class Executor:
         `texts` (m) are those of the queries, for a plan with words; one of words alone takes no vectors.
         """
         k = result_width(k, self._rows)
-        if (weight := plan.words) is None:
+        if plan.words is None:
             return self._run_stages(self._prepared(queries), plan, k, skip, selection)
         full = self._prepared(queries if plan.stages else np.zeros((len(texts), self._width)))
         if not 0 < len(texts) == len(full):
@@ -107,7 +102,7 @@ class Executor:
         if plan.stages:
             depth = result_width(plan.fused_depth(k), self._rows)
             top, stats = self._run_stages(full, plan, depth, skip, selection)
-        top, stage = self._add_words(full, texts, top, plan, weight, k, skip, selection)
+        top, stage = self._add_words(full, texts, top, plan, k, skip, selection)
         return top, [*stats, stage]
 
     def knows_words(self, text: str) -> bool:
@@ -135,13 +130,12 @@ class Executor:
 
     def _add_words(
         self,
-        full: NDArray[np.float32],
+        full: Floats,
         texts: Sequence[str],
         dense: Top,
         plan: Plan,
-        weight: float,
         k: int,
-        skip: NDArray[np.int64] | None,
+        skip: Rows | None,
         selection: Selection | None,
     ) -> tuple[Top, StageStats]:
         """The k best rows by both scores, from the best by either; by words alone if no stage has run.
@@ -149,7 +143,7 @@ class Executor:
         A text without a word of the index is answered by meaning alone.
         """
         begin = time.perf_counter()
-        depth, read = plan.fused_depth(k), 0
+        weight, depth, read = plan.words or 0.0, plan.fused_depth(k), 0
         selected = None if selection is None else selection.allowed
         best, ranks = [], np.zeros((len(full), k, 2), np.int64)
         for i, text in enumerate(texts):
@@ -178,13 +172,8 @@ class Executor:
         stats = StageStats(stage, rows_in, min(rows_in, k), seconds, read // m, 0, "words", "numpy")
         return replace(gather(best, k), ranks=ranks), stats
 
-    def _similarities(
-        self, query: NDArray[np.float32], stage: Stage, rows: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
-        """The similarities of one query (full_dim,) and these ascending rows (c,), as the stage scores them.
-
-        -inf for a row that the engine cannot reach.
-        """
+    def _similarities(self, query: Floats, stage: Stage, rows: Rows) -> NDArray[np.float64]:
+        """The similarities of a query (full_dim,) and ascending rows (c,); -inf for a row out of reach."""
         engine = self._choose(0)
         cut = engine.truncate(query[None], stage.dim)
         top = engine.rescore(self._parts_at(stage.dim), cut, stage.precision, rows[None], len(rows)).top
@@ -193,7 +182,7 @@ class Executor:
         similarities[np.searchsorted(rows, top.rows[0][is_scored])] = top.scores[0][is_scored]
         return similarities
 
-    def _prepared(self, queries: NDArray[Any]) -> NDArray[np.float32]:
+    def _prepared(self, queries: NDArray[Any]) -> Floats:
         """Raw queries as full query vectors (m, full_dim). Raises UsageError."""
         width = self._width
         raw = np.array(queries, ndmin=2, copy=None)
@@ -205,19 +194,15 @@ class Executor:
         return vectors.centre(full) if self._centred else full
 
     def _run_stages(
-        self,
-        full: NDArray[np.float32],
-        plan: Plan,
-        k: int,
-        skip: NDArray[np.int64] | None,
-        selection: Selection | None,
+        self, full: Floats, plan: Plan, k: int, skip: Rows | None, selection: Selection | None
     ) -> tuple[Top, list[StageStats]]:
         stats: list[StageStats] = []
         rows_in = self._rows if selection is None else selection.count
         is_gathered = selection is not None and selection.rows is not None
         engine = self._choose(len(full) * (rows_in if is_gathered else self._rows) * plan.stages[0].dim)
         result, cut = ScanResult(room_for(len(full), 0), 0, 0, ""), full[:, :0]
-        for stage, keep in zip(self._stages(plan), plan.keeps(k), strict=True):
+        stages = [replace(s, precision=self._bits) if s.precision == "bits" else s for s in plan.stages]
+        for stage, keep in zip(stages, plan.keeps(k), strict=True):
             parts = self._parts_at(stage.dim)
             may_prepare = stage.dim < self._width  # at the full dimension nothing is derived
             begin, prepared = time.perf_counter(), parts.prepare_seconds if may_prepare else 0.0
@@ -242,19 +227,14 @@ class Executor:
         top.missing = list(dict.fromkeys(part for stage in stats for part in stage.missing))
         return top, stats
 
-    def _stages(self, plan: Plan) -> Sequence[Stage]:
-        """The stages of a plan. `bits`, an older tier, means one-bit codes, or int8 if there are none."""
-        codes: Precision = "1bit" if self._has_one_bit else "int8"
-        return [replace(s, precision=codes) if s.precision == "bits" else s for s in plan.stages]
-
     def _first_stage(
         self,
         engine: Engine,
         parts: Parts,
         precision: Precision,
-        queries: NDArray[np.float32],
+        queries: Floats,
         keep: int,
-        skip: NDArray[np.int64] | None,
+        skip: Rows | None,
         selection: Selection | None,
     ) -> ScanResult:
         more = keep + (skip is not None)
@@ -262,8 +242,7 @@ class Executor:
             if selection is not None:
                 parts = parts.narrowed(selection.allowed)
             result = engine.scan(parts, queries, precision, min(more, len(parts)))
-            if result.top.rows.shape[1] != more:
-                result = replace(result, top=_widen(result.top, more))
+            result.top = _widen(result.top, more)
         else:
             result = _gather(engine, parts, precision, queries, more, selection.rows)
         return result if skip is None else replace(result, top=without(result.top, skip, keep))
@@ -275,12 +254,7 @@ class Executor:
 
 
 def _gather(
-    engine: Engine,
-    parts: Parts,
-    precision: Precision,
-    queries: NDArray[np.float32],
-    keep: int,
-    rows: NDArray[np.int64],
+    engine: Engine, parts: Parts, precision: Precision, queries: Floats, keep: int, rows: Rows
 ) -> ScanResult:
     """Score few rows (c,) of the index, ascending, each by itself."""
     results, step = [], max(1, ROWS_AT_ONCE // len(rows))
@@ -293,34 +267,16 @@ def _gather(
     return replace(results[-1], top=top, rescored=sum(result.rescored for result in results))
 
 
-def chooser_of(
-    reader: IndexReader, engine: str | EngineMaker, threads: int | None, *, stays: bool
-) -> Chooser:
-    """What chooses the engines of an open index, or has the one that is made for it."""
-    numbers = reader.manifest.documents * reader.manifest.full_dim
-    made = engine if isinstance(engine, str) else engine(reader)
-    return Chooser(made, threads, numbers=numbers, stays=stays)
-
-
 def parts_of(parts: Sequence[PartReader], dims: Sequence[int], dim: int) -> Parts:
     """These parts of an index that stores `dims`, for a scan at any dimension."""
-    stored, is_full = min(d for d in dims if d >= dim), dim == dims[-1]
-    return Parts(
-        [
-            View(
-                part.arrays[stored],
-                dim,
-                part.allowed,
-                part.tiers.get(stored),
-                part.one_bit,
-                part.four_bit if is_full else None,
-            )
-            for part in parts
-        ]
-    )
+    stored, views = min(d for d in dims if d >= dim), []
+    for part in parts:
+        tier, four_bit = part.tiers.get(stored), part.four_bit if dim == dims[-1] else None
+        views.append(View(part.arrays[stored], dim, part.allowed, tier, part.one_bit, four_bit))
+    return Parts(views)
 
 
-def _ranks(hits: NDArray[np.int64], ranked: NDArray[np.int64]) -> NDArray[np.int64]:
+def _ranks(hits: Rows, ranked: Rows) -> Rows:
     """The rank of each hit among the ranked rows, from 1; 0 if it is not there."""
     ranks = {row: rank for rank, row in enumerate(ranked.tolist(), 1)}
     return np.array([ranks.get(row, 0) for row in hits.tolist()], np.int64)

@@ -8,7 +8,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,7 @@ from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.system import replace_file
 from resizable_search.text import quoted
 
-_KEY = re.compile(r"([1-9][0-9]{0,17}):([0-9.e-]{1,20})", re.ASCII)
-"""The key of a plan in the manifest: k and target."""
+_KEY = re.compile(r"([1-9][0-9]{0,17}):([0-9.e-]{1,20})", re.ASCII)  # of a plan: k and target
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,14 +123,10 @@ class StoredPlans:
         self._manifest = manifest
         self._plans = manifest.plans
         self._parsed: dict[str, TunedPlan] = {}
-        self.mode = _parse_mode(manifest)
-        """The mode of a search that names none; None: dense."""
+        self.mode = _parse_mode(manifest)  # of a search that names none; None: dense
 
     def get(self, k: int, recall: float) -> TunedPlan | None:
-        """The plan for k hits and that overlap; None if there is none, even on disk now.
-
-        Raises IndexFormatError for a damaged plan.
-        """
+        """The plan for k hits and that overlap, on disk now; None if none. Raises IndexFormatError."""
         key = plan_key(k, recall)
         if key not in self._plans:
             self.read_again()
@@ -175,8 +170,7 @@ def tune_command(name: str, key: str) -> str:
 def store_plan(folder: Path, generation: int, tuned: TunedPlan) -> Manifest:
     """Write a tuned plan into the manifest of an index, under the lock of its build.
 
-    `generation` is the one it was measured on. Raises IndexBusyError, StorageError, and RsearchError if the
-    index has another one now.
+    Raises IndexBusyError, StorageError, and RsearchError if it was measured on another `generation`.
     """
     with _measured_manifest(folder, generation) as manifest:
         return replace(manifest, plans={**manifest.plans, tuned.key: asdict(tuned)}).write(folder.resolve())
@@ -208,10 +202,7 @@ def _parse_mode(manifest: Manifest) -> DefaultMode | None:
 
 
 def store_curve(folder: Path, manifest: Manifest, curve: Curve) -> None:
-    """Keep a curve beside an index, with the points that are already known for the same k and source.
-
-    Raises OSError.
-    """
+    """Keep a curve beside an index, with points known for the same k and source. Raises OSError."""
     known = read_curve(folder, manifest)
     points = {(point.dim, point.rerank): point for point in curve.points}
     if known is not None and (known.k, known.source) == (curve.k, curve.source):
@@ -225,14 +216,12 @@ def store_curve(folder: Path, manifest: Manifest, curve: Curve) -> None:
 
 def read_curve(folder: Path, manifest: Manifest) -> Curve | None:
     """The curve of an index; None if none was measured since the index last changed."""
-    try:
+    with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         content = json.loads(_curve_path(folder).read_bytes())
-        if content.pop("of") != _content_of(manifest):
-            return None
-        curve: Curve = from_json(Curve, content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
-    return curve
+        if content.pop("of") == _content_of(manifest):
+            curve: Curve = from_json(Curve, content)
+            return curve
+    return None
 
 
 def _curve_path(folder: Path) -> Path:

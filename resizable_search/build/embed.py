@@ -64,7 +64,8 @@ class Embedding:
         with closing(self.reading):
             try:
                 while True:
-                    while self._pool.has_room and (batch := self._next_batch()):
+                    most = 2 * self._pool.concurrency  # batches: each thread should have two
+                    while self._pool.outstanding < most and (batch := self._next_batch()):
                         self._pool.submit([seq for seq, _ in batch], [text for _, text in batch])
                     if self._pool.outstanding:
                         results = self._pool.next(STOP_SECONDS)

@@ -69,9 +69,6 @@ class Shard:
                 return shard
         raise UsageError(f"`shard` must be one of all shards, such as 3/16, not {quoted(text)}")
 
-    def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
-
     def of(self, total: int) -> tuple[int, int]:
         """Its first unit of so many, and the first after it."""
         return total * (self.number - 1) // self.count, total * self.number // self.count
@@ -116,7 +113,8 @@ class Corpus(ABC):
 
     def is_unchanged(self, position: Json) -> bool:
         """Whether `blocks` would continue from `position`: a mutable corpus may have changed."""
-        return True
+        start = self.start()
+        return start is None or bool(position == start)
 
     def holds(self, path: str) -> bool:
         """Whether a document's file, by the `path` of its metadata, is there, be it read or left out."""

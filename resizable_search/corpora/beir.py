@@ -37,8 +37,7 @@ def collection_files(folder: Path, split: str = DEFAULT_SPLIT) -> tuple[Path, Pa
     if queries is None or corpus is None or not (folder / QRELS).is_dir():
         has = listed(sorted(path.name for path in folder.iterdir()), 6) or "no file"
         raise UsageError(f"{folder} has {has}: {_LAYOUT}")
-    qrels = _maybe_packed(folder / QRELS / f"{split}.tsv")
-    if qrels is None:
+    if (qrels := _maybe_packed(folder / QRELS / f"{split}.tsv")) is None:
         splits = sorted(path.name.partition(".tsv")[0] for path in (folder / QRELS).glob("*.tsv*"))
         has = listed(splits, 6) or "no split"
         raise UsageError(f"{folder / QRELS} has no {split}.tsv, but has {has}: name one with `split`")
@@ -46,10 +45,7 @@ def collection_files(folder: Path, split: str = DEFAULT_SPLIT) -> tuple[Path, Pa
 
 
 class BeirCorpus(FilesCorpus):
-    """The documents of a corpus.jsonl; `chars` cuts each text, title included (None: no cut).
-
-    For `encoding` see `TextCorpus`.
-    """
+    """The documents of a corpus.jsonl. For `chars`, of title and text, and `encoding` see `TextCorpus`."""
 
     kind = "beir"
 

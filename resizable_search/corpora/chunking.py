@@ -175,8 +175,7 @@ def chunking_of(chunk: str | None, overlap: int = 0) -> Chunking | None:
         if overlap:
             raise UsageError("`chunk_overlap` needs `chunk`: give the size of chunks, e.g. `chunk=400`")
         return None
-    match = _SIZE.fullmatch(chunk.strip())
-    if match is None:
+    if (match := _SIZE.fullmatch(chunk.strip())) is None:
         raise UsageError(
             f"{quoted(chunk)} is not a chunk size: write 400 or 400t for tokens, 1600c for characters"
         )

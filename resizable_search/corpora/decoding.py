@@ -272,7 +272,6 @@ def _guessed(data: bytes, first: int) -> str:
     # It names the first in the alphabet of those that fit, which for Western texts is Central European.
     if from_bytes(sample, cp_isolation=[_WESTERN]).best() is not None:
         return _WESTERN
-    best = from_bytes(sample, cp_exclusion=_WIDE).best()
-    if best is None:
+    if (best := from_bytes(sample, cp_exclusion=_WIDE).best()) is None:
         raise UnreadableError("its encoding is unknown: give `encoding`, or save it as UTF-8")
     return str(best.encoding)

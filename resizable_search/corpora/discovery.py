@@ -27,9 +27,7 @@ from resizable_search.text import quoted
 
 _Rules = tuple[tuple[str, GitPatterns], ...]  # folders with patterns, and those; the nearest last
 
-_ALL_IGNORED: _Rules = (("/", GitPatterns.of(["*"])),)
-"""The rules in an ignored folder that holds tracked files."""
-
+_ALL_IGNORED: _Rules = (("/", GitPatterns.of(["*"])),)  # in an ignored folder that holds tracked files
 _LISTING_MEMORY = 8 << 20  # bytes of a listing in memory; a longer one goes to a temporary file
 
 
@@ -291,7 +289,6 @@ def _rules_of(folder: str, above: _Rules) -> _Rules:
 
 def _ignores(rules: _Rules, path: str, *, is_folder: bool) -> bool:
     for folder, patterns in reversed(rules):
-        ignored = patterns.ignores(path[len(folder) :], is_folder=is_folder)
-        if ignored is not None:
+        if (ignored := patterns.ignores(path[len(folder) :], is_folder=is_folder)) is not None:
             return ignored
     return False

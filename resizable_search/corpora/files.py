@@ -90,8 +90,7 @@ class TextCorpus(Corpus):
 
     def __post_init__(self) -> None:
         self._shard = Shard.parse(self.shard) if self.shard is not None else None
-        if self._shard is not None:
-            self.is_mutable = False
+        self.is_mutable = self._shard is None
         fields = self.text_column, self.id_column, self.title_column, self.url_column
         self.columns = Columns(*fields, tuple(self.metadata))
         self.chunking = chunking_of(self.chunk, self.chunk_overlap)
@@ -203,15 +202,8 @@ class FilesCorpus(TextCorpus):
         """Whether this file is there, be it read or left out."""
         return os.path.lexists(os.path.join(self._base, path))
 
-    def is_unchanged(self, position: Json) -> bool:
-        """Whether no file was added, removed or written to since `position`."""
-        return bool(position == self.start())
-
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
-        """All documents; what cannot be read comes without text, with its `problem`.
-
-        Raises CorpusError if there is no file, and if a table lacks a column.
-        """
+        """All documents, unreadable ones with a `problem`. Raises CorpusError: no file, or no such column."""
         position = self.start()
         listing, self._listing = cast("Listing", self._listing), None
         with closing(listing):

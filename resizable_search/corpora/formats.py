@@ -130,12 +130,10 @@ def machine_made(name: str, text: str) -> str:
 
 _FRONT = re.compile(r"---[ \t]*\n(.*?\n)?(?:---|\.\.\.)[ \t]*(?:\n|$)", re.DOTALL)
 _TITLE = re.compile(r"^title:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
-_MARKUP = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|[*`]+|</?\w[^>]*>")
-"""Marks of emphasis, code and links in a heading."""
+_MARKUP = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|[*`]+|</?\w[^>]*>")  # emphasis, code, links
 _PICTURE = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,[A-Za-z0-9+/=]{100,}")
 _MAX_HEADING = 500  # characters of a heading that are looked at: its marks take time by the square of it
-_OPENING = re.compile(r"(?<!`)(`+)(?!`)|<!--|<(script|style|nav)\b", re.IGNORECASE)
-"""Code, or what a page does not show as text."""
+_OPENING = re.compile(r"(?<!`)(`+)(?!`)|<!--|<(script|style|nav)\b", re.IGNORECASE)  # code, or hidden
 _LINK_WITHIN = re.compile(r"\[.*\]\(#(?:(?!\]\(#)[^)])*\)")
 _ADORNED = re.compile(r"([!-/:-@\[-`{-~])\1+[ \t]*")
 
@@ -274,10 +272,7 @@ def _decode_page(source: SourceFile, data: bytes) -> str:
 
 
 def html_text(page: str, *, bare: bool = False) -> tuple[str, list[Heading], str]:
-    """A page's text, a paragraph a block; its headings; its title. `bare`: without navigation.
-
-    Raises UnreadableError.
-    """
+    """A page's text by blocks, headings and title; `bare`: without navigation. Raises UnreadableError."""
     from lxml import etree
 
     parser = etree.HTMLParser(encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True)
@@ -322,8 +317,7 @@ class _PageText:
         if tag in _HEADINGS:
             if self._heading:
                 first, level = self._heading
-                words = "".join(self.parts[first:]).lstrip()
-                if words:
+                if words := "".join(self.parts[first:]).lstrip():
                     self.headings.append(Heading(self._length - len(words), level, " ".join(words.split())))
             self._heading = (len(self.parts), int(tag[1])) if begins else None
 
@@ -347,10 +341,7 @@ _PAGE_BREAK = "\n\n"
 
 
 def pdf_text(data: bytes) -> tuple[str, list[int], str]:
-    """The text of all pages, the offset of each in it, and the title.
-
-    Raises UnreadableError, and whatever pypdf does for a damaged file.
-    """
+    """The text, the offset of each page in it, the title. Raises UnreadableError, and what pypdf raises."""
     try:
         import pypdf
     except ImportError:

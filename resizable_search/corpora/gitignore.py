@@ -97,9 +97,8 @@ def parse(line: bytes) -> GitPattern | None:
     glob = line[keeps:]
     only_folders = glob.endswith(b"/")
     glob = glob[: len(glob) - only_folders]
-    by_name = b"/" not in glob
     regex = _translated(glob.removeprefix(b"/")) if glob.strip(b"/") else _NEVER
-    return GitPattern(re.compile(regex, re.DOTALL), keeps, only_folders, by_name)
+    return GitPattern(re.compile(regex, re.DOTALL), keeps, only_folders, by_name=b"/" not in glob)
 
 
 def _translated(glob: bytes) -> bytes:

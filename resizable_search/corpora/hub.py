@@ -25,11 +25,9 @@ from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import CorpusSpec, Json
 
-DEFAULT_COLUMNS = {"id": "id", "title": "title", "url": "url", "text": "text"}
-"""The column of the dataset that holds each field of a document."""
+DEFAULT_COLUMNS = {"id": "id", "title": "title", "url": "url", "text": "text"}  # by field of a document
 WIKIPEDIA = "wikimedia/wikipedia"
-WIKIPEDIA_REVISION = "b04c8d1ceb2f5cd4588862100d08de323dccfbaa"
-"""The commit of `WIKIPEDIA` that is read, so that everyone's wiki100k is the same."""
+WIKIPEDIA_REVISION = "b04c8d1ceb2f5cd4588862100d08de323dccfbaa"  # so everyone's wiki100k is the same
 WIKI100K_ROWS = 100_000  # wiki100k is the first of the default Wikipedia
 
 
@@ -166,8 +164,7 @@ class HubCorpus(Corpus):
                 yield Block(self._chunks(documents), {"read": read})
 
     def _parquet(self, source: hub_client.HubSource, option: str) -> list[str]:
-        files = source.parquet_files(self.split)
-        if files is None:
+        if (files := source.parquet_files(self.split)) is None:
             raise UsageError(
                 f"`{option}` needs Parquet files, and {self.label} has others: the hub keeps a copy in "
                 "Parquet of most datasets, as `revision=refs/convert/parquet`"

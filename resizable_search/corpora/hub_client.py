@@ -73,8 +73,6 @@ class HubSource:
                 problem = f"no configuration '{config}'" if config else "several configurations"
                 raise HubError(f"{repo} has {problem}: choose one of {_some(config, known)}") from None
 
-        self._token = self._builder.token
-
     def rows(self, split: str) -> int | None:
         """The number of rows on the dataset's card."""
         splits = self._builder.info.splits
@@ -113,7 +111,7 @@ class HubSource:
         from datasets import DownloadConfig
         from datasets.utils.file_utils import xopen  # the client's open, with its retries
 
-        with xopen(file, "rb", download_config=DownloadConfig(token=self._token)) as stream:
+        with xopen(file, "rb", download_config=DownloadConfig(token=self._builder.token)) as stream:
             yield pq.ParquetFile(stream, pre_buffer=False)
 
     def group_rows(self, files: Sequence[str]) -> list[list[int]]:

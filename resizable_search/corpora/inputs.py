@@ -24,9 +24,7 @@ from resizable_search.text import without_surrogates
 
 BLOCK_BYTES = 8 << 20  # of vectors, or about as many characters of documents, that are read at once
 MAX_BLOCK_ROWS = 4096
-
 RECORDS = (".jsonl", ".ndjson", ".json", ".parquet")  # hold whole documents, whatever the index
-
 FOLLOWED = ("files", "pydoc", "beir")  # the kinds of corpora that `reopened` knows
 
 NOT_FOLLOWED = {
@@ -266,10 +264,6 @@ class TextsCorpus(Corpus):
     def start(self) -> Json:
         """The digest of the texts, which is the position of all of them."""
         return {"texts": self._digest}
-
-    def is_unchanged(self, position: Json) -> bool:
-        """Whether `position` is that of the same texts."""
-        return bool(position == self.start())
 
     def blocks(self, position: Json | None = None) -> Iterator[Block]:
         """All texts."""

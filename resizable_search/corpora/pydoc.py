@@ -36,8 +36,7 @@ _HIDDEN = """
     __hello__ __phello__ _bundled distutils idle_test idlelib lib2to3 pydoc_data test tests turtledemo
     antigravity encodings genericpath ntpath nturl2path opcode posix sre_compile sre_constants sre_parse this
     readline
-"""
-"""Tests, applications, modules without a page, and readline, which changes the terminal when imported."""
+"""  # Tests, applications, modules without a page, and readline, which changes the terminal when imported
 _PAGES = """
     collections.abc compression.zstd concurrent.futures concurrent.interpreters curses.ascii curses.panel
     email.charset email.contentmanager email.encoders email.errors email.generator email.header
@@ -48,8 +47,7 @@ _PAGES = """
     tkinter.messagebox tkinter.scrolledtext tkinter.tix tkinter.ttk unittest.mock urllib.error urllib.parse
     urllib.request urllib.robotparser xml.dom xml.dom.minidom xml.dom.pulldom xml.etree.ElementTree xml.sax
     xml.sax.handler xmlrpc.client xmlrpc.server
-"""
-"""Submodules with a page of their own in the library reference. Others share the page of their package."""
+"""  # Submodules with a page of their own in the library reference. Others share the page of their package
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _Origin = tuple[str, str]  # the module that defines an object, and its name there
@@ -84,8 +82,7 @@ class PydocModule:
 class PydocCorpus(Corpus):
     """The docstrings of the standard library, sorted by module. A position is the id of the last document.
 
-    `chars` cuts the texts (None: no cut). `root` is a folder to read instead of the running Python's library,
-    without compiled modules and topics.
+    `chars` cuts the texts (None: no cut). `root`: a folder to read instead, without compiled modules, topics.
     """
 
     kind = "pydoc"

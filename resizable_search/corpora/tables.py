@@ -347,14 +347,13 @@ def _value_of(scalar: Any) -> Any:
     return None
 
 
-TABLES: dict[str, type[Table]] = {
+TABLES: dict[str, type[Table]] = {  # by format; a file of any other is one document
     "json": JsonArray,
     "jsonl": JsonLines,
     "csv": Csv,
     "tsv": Csv,
     "parquet": Parquet,
 }
-"""The formats whose records are documents. Any other file is one document."""
 
 
 def parse_line(number: int, line: str | None) -> Record:
@@ -364,10 +363,9 @@ def parse_line(number: int, line: str | None) -> Record:
     if DAMAGED.search(line):
         return Record(number, problem=_NOT_UTF8)
     try:
-        values = json.loads(line)
+        return _record(number, json.loads(line))
     except (ValueError, RecursionError) as error:
         return Record(number, problem=f"it is not JSON ({_why(error)})")
-    return _record(number, values)
 
 
 def _why(error: Exception) -> str:

@@ -104,8 +104,7 @@ class LsaEmbedder(Embedder):
         state = self._fitted
         rows = np.zeros((len(texts), state.components.shape[1]), np.float32)
         for row, text in zip(rows, texts, strict=True):
-            known = [state.rows[term] for term in tokens(text) if term in state.rows]
-            if known:
+            if known := [state.rows[term] for term in tokens(text) if term in state.rows]:
                 terms, counts = np.unique(np.array(known, np.intp), return_counts=True)
                 weights = (1 + np.log(counts)) * state.idf[terms]
                 weights /= np.sqrt(np.square(weights).sum())
@@ -221,10 +220,7 @@ def _terms_of(word: str) -> tuple[str, ...]:
 
 
 def _singular(word: str) -> str:
-    """The word without an English plural's ending.
-
-    Harman's S stemmer ("How effective is suffixing?", 1991), but `movies` and `movie` are one term.
-    """
+    """The word without English plural: Harman's S stemmer (1991), but `movies` and `movie` are one term."""
     if len(word) < 4:
         return word
     if word[-1] == "s" and word[-2] not in "us":
@@ -304,8 +300,7 @@ def read_state(folder: Path) -> LsaState:
 
 
 def _read(path: Path, digest: str | None = None) -> bytes:
-    size = file_size(path)
-    if size > MAX_BYTES:
+    if (size := file_size(path)) > MAX_BYTES:
         raise _damaged(path, f"it has {size:,} bytes")
     try:
         content = path.read_bytes()

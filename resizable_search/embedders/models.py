@@ -150,8 +150,7 @@ def spec_of(
 
 def truncation_remark(model: str) -> str:
     """One line about a model that may lose more than usual when truncated; '' for others."""
-    card = find(model)
-    if card is None:
+    if (card := find(model)) is None:
         trained = f"whether {model} was trained for truncation (Matryoshka) is unknown"
     elif card.trained_down_to is None:
         trained = f"{card.name} was not trained for truncation (Matryoshka)"

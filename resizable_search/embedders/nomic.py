@@ -40,9 +40,8 @@ CONNECT_SECONDS = 30.0
 CHECK_SECONDS = 10.0
 HOSTED_REQUESTS_PER_MINUTE = 240.0  # the hosted service's documented limit is 1,200 requests in 5 minutes
 
-
+# The address and header of the call in each thread: the client reads them from a module variable.
 _account = threading.local()
-"""The address and header of the call in each thread: the client reads them from a module variable."""
 
 
 def nomic_spec(kind: str, model: str) -> EmbedderSpec:
@@ -244,7 +243,6 @@ class NomicLocalEmbedder(Embedder):
 
     def __init__(self, *, model: str = DEFAULT_MODEL) -> None:
         self._spec = nomic_spec(self.kind, model)
-        self._file = f"{model}.f16.gguf"
 
     def check(self) -> str:
         """Check that gpt4all is installed and works here. Loads no model."""
@@ -259,8 +257,8 @@ class NomicLocalEmbedder(Embedder):
             answer = client.text(list(texts), model=self._spec.model, task_type=task, **options)
         except Exception as error:
             raise EmbedderError(
-                f"gpt4all cannot embed with {self._file}: {http.root_cause(error)}; connect to the network "
-                "to fetch it, or delete it from ~/.cache/gpt4all if it is damaged"
+                f"gpt4all cannot embed with {self._spec.model}.f16.gguf: {http.root_cause(error)}; connect "
+                "to the network to fetch it, or delete it from ~/.cache/gpt4all if it is damaged"
             ) from error
         return _vectors(answer, len(texts), self._spec.model, "gpt4all")
 

@@ -166,8 +166,7 @@ class TrustedEndpoints:
         if pair is None or pair in self._pairs():
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        lock = self._path.with_name(f"{self._path.name}.lock")
-        with file_lock(lock).acquire(LOCK_SECONDS):
+        with file_lock(self._path.with_name(f"{self._path.name}.lock")).acquire(LOCK_SECONDS):
             replace_file(self._path, json.dumps(sorted({*self._pairs(), pair}), indent=1).encode())
 
     def require(self, embedder: "Embedder", name: str) -> None:

@@ -120,11 +120,6 @@ class RequestPool:
         for number in range(self.concurrency):
             threading.Thread(target=self._work, name=f"embed-{number}", daemon=True).start()
 
-    @property
-    def has_room(self) -> bool:
-        """Whether to submit another batch: each thread should have two."""
-        return self.outstanding < 2 * self.concurrency
-
     def status(self) -> str:
         """Repeats so far, in a few words; '' while all goes well."""
         return f"{self.usage.repeats:,} repeated" if self.usage.repeats else ""

@@ -107,8 +107,7 @@ class SentenceTransformersEmbedder(Embedder):
                 self.note_cut(self._model, f"{limit:,} of its {len(tokens):,} tokens")
 
     def _prefix(self, task: str) -> str:
-        prefix = self._prefixes[task]
-        if prefix is None:
+        if (prefix := self._prefixes[task]) is None:
             prefix = self._prefixes[task] = prompts_of(self._ready().prompts, self._card)[task]
         return prefix
 

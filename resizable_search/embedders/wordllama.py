@@ -29,9 +29,7 @@ WEIGHTS = "wordllama/weights/l2_supercat_256.safetensors"
 TOKENIZER = "wordllama/tokenizers/l2_supercat_tokenizer_config.json"
 
 FEW_TEXTS = 4  # up to so many texts, as of a query, only the rows of their tokens are read
-
 CHARS_A_TOKEN = 2  # with fewer, words fall apart into characters and bytes; English has 4 or more
-
 NOTED_FROM = 100  # texts that are looked at before the user is told that their language is not the model's
 
 

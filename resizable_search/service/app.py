@@ -54,7 +54,7 @@ def _about(tag: str, summary: str, gives: Any, *refusals: int, is_old: bool = Fa
         if status in (403, 421, *refusals):
             known = responses.setdefault(status, {"model": refused, "description": ""})
             known["description"] = f"{known['description']} {meaning}".strip()
-    return {"tags": [tag], "summary": summary, "responses": responses, "deprecated": is_old or None}
+    return {"tags": [tag], "summary": summary, "responses": responses}
 
 
 def create_app(
@@ -98,7 +98,7 @@ def create_app(
     app.state.metrics = ServiceMetrics()
     app.state.search = partial(_quick_search, app)
     app.include_router(_api(app, is_old=False), prefix="/api/v1")
-    app.include_router(_api(app, is_old=True), prefix="/api")
+    app.include_router(_api(app, is_old=True), prefix="/api", deprecated=True)
     _add_health(app)
     _add_pages(app)
     app.router.routes.append(Route("/openapi.json", partial(_description, app, has_token)))
@@ -177,17 +177,16 @@ def _api(app: FastAPI, *, is_old: bool) -> APIRouter:
 
 
 def _add_health(app: FastAPI) -> None:
-    about = partial(_about, "operation", is_old=True)  # with errors of one line, but not deprecated
+    about = partial(_about, "operation", is_old=True)  # with errors of one line
 
-    @app.get("/healthz", **{**about("Tell whether the service runs", dict[str, str]), "deprecated": None})
+    @app.get("/healthz", **about("Tell whether the service runs", dict[str, str]))
     async def healthz() -> Response:
         return json_response({"status": "ok", "version": __version__})
 
-    @app.get("/metrics", **{**about("Report for Prometheus", "text/plain", 401, 429), "deprecated": None})
+    @app.get("/metrics", **about("Report for Prometheus", "text/plain", 401, 429))
     async def metrics() -> Response:
         """Requests, queries, and seconds by index and stage."""
-        text = app.state.service.metrics.text()
-        return Response(text, headers={"content-type": CONTENT_TYPE_LATEST})
+        return Response(app.state.service.metrics.text(), headers={"content-type": CONTENT_TYPE_LATEST})
 
 
 async def _description(app: FastAPI, has_token: bool, _: Request) -> Response:

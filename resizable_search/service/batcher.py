@@ -72,8 +72,7 @@ class Batcher:
         while (query := self._queue.get()) is not None:
             batch = [query]
             while len(batch) < MOST_TOGETHER and not self._queue.empty():  # nobody else takes from it
-                more = self._queue.get()
-                if more is None:
+                if (more := self._queue.get()) is None:
                     self._queue.put(None)
                     break
                 batch.append(more)

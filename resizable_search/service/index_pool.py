@@ -88,8 +88,7 @@ class IndexPool:
         """The index that a request means. Raises IndexNotFoundError with the known names."""
         if name is not None and name in self._slots:
             return name
-        names = self.names()
-        if not names:
+        if not (names := self.names()):
             raise none_yet(self.home)
         known = self.default_of(names) if name is None else name
         if known in names:

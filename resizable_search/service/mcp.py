@@ -77,8 +77,7 @@ def create_server(service: Callable[[], Service]) -> Server[Service]:
 async def _call_tool(
     context: ServerRequestContext[Service, Any], params: types.CallToolRequestParams
 ) -> types.CallToolResult:
-    tool = TOOLS.get(params.name)
-    if tool is None:
+    if (tool := TOOLS.get(params.name)) is None:
         raise MCPError(types.INVALID_PARAMS, f"no tool {quoted(params.name)}: there are {', '.join(TOOLS)}")
     try:
         request = tool.takes.model_validate(params.arguments or {})

@@ -79,16 +79,12 @@ async def _answers(
     """An answer to each text or to what stands for it; in a list, also an error."""
     if not isinstance(request, SearchRequest):
         return await service.search(request.index, texts, options)
-    if (document := _document(request)) is not None:
+    document = request.similar_row if request.similar is None else request.similar
+    if document is not None:
         return [await service.similar(request.index, document, options)]
     if request.vector is not None:
         return await service.search(request.index, texts, options, request.vector)
     return await service.search_each(request.index, texts, options)
-
-
-def _document(request: SearchRequest) -> str | int | None:
-    """The id or the row of a document, in place of a text."""
-    return request.similar_row if request.similar is None else request.similar
 
 
 def _has_text(request: OldSearchRequest) -> bool:
@@ -161,7 +157,7 @@ def _hits(answer: Answer, request: SearchRequest) -> list[dict[str, Any]]:
     if request.min_score is not None:
         hits = [hit for hit in hits if hit.score >= request.min_score]
     length, has_text = _snippet_length(request), _has_text(request)
-    query = answer.query if _document(request) is None else ""
+    query = "" if request.query is None else answer.query
     weights = rarity(query, [hit.text for hit in hits]) if length else {}
     shown = []
     for hit in hits:

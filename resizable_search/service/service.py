@@ -80,8 +80,7 @@ class ServiceMetrics:
             buckets=(1, 2, 4, 8, 16, 32, 64),
             registry=registry,
         )
-        build = gauge("rsearch_build_info", "The running version.", ("version",))
-        build.labels(__version__).set(1)
+        gauge("rsearch_build_info", "The running version.", ("version",)).labels(__version__).set(1)
         # Which takes longer than to count.
         self._labelled = cache(lambda metric, *labels: metric.labels(*labels))
 
@@ -272,8 +271,7 @@ class Service:
 
         async def made() -> Vectors:
             limiter = self._embed_limiters.setdefault(name, CapacityLimiter(MOST_EMBEDDINGS))
-            known = await self.with_index(name, cached)
-            if known is not None:
+            if (known := await self.with_index(name, cached)) is not None:
                 return known
             return await self.with_index(name, embed, limiter)
 

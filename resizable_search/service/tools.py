@@ -171,8 +171,7 @@ async def _document(service: Service, request: ToolDocumentRequest) -> ToolDocum
     end = min(request.offset + request.limit, len(stored.text))
     metadata, left = {}, MOST_METADATA
     for key, value in stored.metadata.items():
-        size = len(json.dumps({key: value}))
-        if size <= left:
+        if (size := len(json.dumps({key: value}))) <= left:
             metadata[key] = value
             left -= size
     return ToolDocument(

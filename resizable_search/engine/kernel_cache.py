@@ -95,10 +95,7 @@ def _load_kernels() -> None:
 
 
 def compile_kernels(progress: Progress = SILENT, stop: threading.Event | None = None) -> int:
-    """Compile the kernels that are not in the cache, until `stop` is set. Returns their number.
-
-    Raises ColdKernelsError with the reason if kernels are missing afterwards.
-    """
+    """Compile what the cache lacks, until `stop` is set. Returns how many, or raises ColdKernelsError."""
     with suppress(ColdKernelsError):
         load_engine(1)
         return 0
@@ -214,10 +211,7 @@ def _fingerprint() -> list[str]:
 
 
 def _stamp_paths() -> list[Path]:
-    """Where the stamp may be: beside the package, in the user's cache folder, in the home of indexes.
-
-    Nobody else may write in these, unlike in /tmp.
-    """
+    """Where the stamp may be: folders that nobody else may write, unlike /tmp."""
     from platformdirs import user_cache_path, user_data_path
 
     home = os.environ.get(HOME_VARIABLE)

@@ -100,10 +100,7 @@ class MeasuredPlans:
         return self.shares_within(self.ranks(plan, self.k), self.k)
 
     def ranks(self, plan: Plan, depth: int) -> NDArray[np.int64]:
-        """The rank of each true row among the `depth` best rows of the plan, from 0: (m, k) int64.
-
-        NEVER if it is not among them. The last stage may have any precision here.
-        """
+        """Each true row's rank among the `depth` best rows of the plan, from 0, or NEVER: (m, k) int64."""
         out = np.full(self.truth.shape, NEVER, np.int64)
         batches = answer_batches(self.index, self.queries, plan, depth)
         for i, rows in enumerate(rows for batch in batches for rows in batch):

@@ -37,17 +37,14 @@ ROUNDS, SECONDS = 30, 2.0  # of timing them, the seconds at most
 
 @dataclass(frozen=True, slots=True)
 class TuneReport:
-    """The tuned plan with its evidence.
-
-    `remark`: why the exact plan was chosen, or ''. `not_kept`: why the index does not keep the plan, or ''.
-    """
+    """The tuned plan with its evidence."""
 
     index: str
     rows: int
     full_dim: int
     tuned: TunedPlan
-    remark: str = ""
-    not_kept: str = ""
+    remark: str = ""  # why the exact plan was chosen, and how near the others came
+    not_kept: str = ""  # why the index does not keep the plan
 
 
 def tune(

@@ -32,17 +32,14 @@ LEAST_TEXT = 100  # characters of a text that says something without its title
 
 @dataclass(frozen=True, slots=True)
 class ModeReport:
-    """The `means` of the metric by plan, on the queries that chose, and the choice; `rows` were searched.
-
-    `kept`: the index keeps it. `not_kept` says why not, if it was proven; else ''.
-    """
+    """The `means` of the metric by plan, on the queries that chose, and the choice; `rows` were searched."""
 
     index: str
     rows: int
     means: dict[str, float]
     choice: DefaultMode
-    kept: bool
-    not_kept: str = ""
+    kept: bool  # the index keeps the choice
+    not_kept: str = ""  # why not, if it was proven
 
 
 def without(text: str, *words: str) -> str:

@@ -138,10 +138,7 @@ class Executor:
         skip: Rows | None,
         selection: Selection | None,
     ) -> tuple[Top, StageStats]:
-        """The k best rows by both scores, from the best by either; by words alone if no stage has run.
-
-        A text without a word of the index is answered by meaning alone.
-        """
+        """The k best rows by both scores, from the best by either; by one score if there is no other."""
         begin = time.perf_counter()
         weight, depth, read = plan.words or 0.0, plan.fused_depth(k), 0
         selected = None if selection is None else selection.allowed

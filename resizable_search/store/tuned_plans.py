@@ -168,10 +168,7 @@ def tune_command(name: str, key: str) -> str:
 
 
 def store_plan(folder: Path, generation: int, tuned: TunedPlan) -> Manifest:
-    """Write a tuned plan into the manifest of an index, under the lock of its build.
-
-    Raises IndexBusyError, StorageError, and RsearchError if it was measured on another `generation`.
-    """
+    """Write a plan into the manifest under its lock. Raises RsearchError, also for another `generation`."""
     with _measured_manifest(folder, generation) as manifest:
         return replace(manifest, plans={**manifest.plans, tuned.key: asdict(tuned)}).write(folder.resolve())
 

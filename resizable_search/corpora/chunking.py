@@ -176,9 +176,8 @@ def chunking_of(chunk: str | None, overlap: int = 0) -> Chunking | None:
             raise UsageError("`chunk_overlap` needs `chunk`: give the size of chunks, e.g. `chunk=400`")
         return None
     if (match := _SIZE.fullmatch(chunk.strip())) is None:
-        raise UsageError(
-            f"{quoted(chunk)} is not a chunk size: write 400 or 400t for tokens, 1600c for characters"
-        )
+        problem = f"{quoted(chunk)} is not a chunk size: write 400 or 400t for tokens, 1600c for characters"
+        raise UsageError(problem)
     return Chunking(int(match[1]), match[2] or "t", overlap)
 
 

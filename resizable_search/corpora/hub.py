@@ -20,6 +20,7 @@ from typing import Any
 from resizable_search.corpora import hub_client
 from resizable_search.corpora.base import BLOCK_SIZE, DEFAULT_CHARS, Block, Corpus, Document, Shard, prefetch
 from resizable_search.corpora.chunking import chunking_of
+from resizable_search.corpora.hub_client import HubSource
 from resizable_search.corpora.tables import Columns
 from resizable_search.errors import CorpusError, UsageError
 from resizable_search.progress import SILENT, Progress
@@ -73,11 +74,10 @@ class HubCorpus(Corpus):
         if self._shard is not None and self.shuffle_seed is not None:
             raise UsageError("`shard` takes rows in file order: leave `shuffle_seed` or `shard` out")
         if self.limit is not None and self._chunking is not None:
-            raise UsageError(
-                "`limit` counts chunks, which no shard knows before: leave `limit` or `chunk` out"
-            )
+            problem = "`limit` counts chunks, which no shard knows before: leave `limit` or `chunk` out"
+            raise UsageError(problem)
         self._sha = self.revision if re.fullmatch("[0-9a-f]{40}", self.revision or "") else None
-        self._source: hub_client.HubSource | None = None
+        self._source: HubSource | None = None
 
     def spec(self) -> CorpusSpec:
         """What reopens this corpus, with its commit. Raises HubError if that cannot be looked up."""
@@ -135,9 +135,7 @@ class HubCorpus(Corpus):
         """The blocks, read in a thread of their own; None while none has arrived."""
         return prefetch(self.blocks(position), self.progress, self.label, hub_client.patience())
 
-    def _streamed(
-        self, source: hub_client.HubSource, columns: Sequence[str], position: Json
-    ) -> Iterator[Block]:
+    def _streamed(self, source: HubSource, columns: Sequence[str], position: Json) -> Iterator[Block]:
         stream = source.stream(self.split, columns)
         if position["state"] is not None:
             stream.load_state_dict(position["state"])
@@ -148,9 +146,7 @@ class HubCorpus(Corpus):
                 read += len(documents)
                 yield Block(self._chunks(documents), {"read": read, "state": stream.state_dict()})
 
-    def _in_order(
-        self, source: hub_client.HubSource, columns: Sequence[str], position: Json | None
-    ) -> Iterator[Block]:
+    def _in_order(self, source: HubSource, columns: Sequence[str], position: Json | None) -> Iterator[Block]:
         files = self._parquet(source, "shard")
         first, last = 0, sys.maxsize
         if self._shard is not None:
@@ -163,7 +159,7 @@ class HubCorpus(Corpus):
                 read += len(documents)
                 yield Block(self._chunks(documents), {"read": read})
 
-    def _parquet(self, source: hub_client.HubSource, option: str) -> list[str]:
+    def _parquet(self, source: HubSource, option: str) -> list[str]:
         if (files := source.parquet_files(self.split)) is None:
             raise UsageError(
                 f"`{option}` needs Parquet files, and {self.label} has others: the hub keeps a copy in "
@@ -172,7 +168,7 @@ class HubCorpus(Corpus):
         return files
 
     def _shuffled(
-        self, source: hub_client.HubSource, columns: Sequence[str], seed: int, position: Json | None
+        self, source: HubSource, columns: Sequence[str], seed: int, position: Json | None
     ) -> Iterator[Block]:
         files = self._parquet(source, "shuffle_seed")
         read, first, done = (0, 0, 0) if position is None else (position[k] for k in ("read", "hand", "done"))
@@ -214,11 +210,11 @@ class HubCorpus(Corpus):
         document = self._columns.document(row, "" if has_id else str(number), {})
         return replace(document, text=document.text[: self.chars])
 
-    def _open(self) -> hub_client.HubSource:
+    def _open(self) -> HubSource:
         if self._source is None:
             # A full sha needs no lookup, but this request fails fast and says why, as opening would not.
             self._sha = hub_client.find_commit(self.repo, self._sha or self.revision)
-            self._source = hub_client.HubSource(self.repo, self.config, self._sha)
+            self._source = HubSource(self.repo, self.config, self._sha)
         return self._source
 
 

@@ -170,9 +170,8 @@ def read_errors(label: str, read: int) -> Iterator[None]:
         )
         if any(isinstance(cause, OSError | httpx.HTTPError) for cause in causes(error)):
             remedy = "try again once the hub can be reached"
-        raise HubError(
-            f"reading {label} broke off after {read:,} rows ({_reason(error)}): {remedy}"
-        ) from error
+        problem = f"reading {label} broke off after {read:,} rows ({_reason(error)}): {remedy}"
+        raise HubError(problem) from error
 
 
 @contextmanager

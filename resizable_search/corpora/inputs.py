@@ -300,9 +300,8 @@ def reopened(name: str, spec: Mapping[str, Any], progress: Progress) -> Corpus:
             raise CorpusError(f"{name} cannot be updated: {why}")
         for path in paths:
             if not os.path.lexists(path) and not glob.has_magic(path):
-                raise CorpusError(
-                    f"{name} follows {path}, which is gone: put it back, or build another index"
-                )
+                problem = f"{name} follows {path}, which is gone: put it back, or build another index"
+                raise CorpusError(problem)
         if kind == "files":
             return FilesCorpus(**options, progress=progress)
         if kind == "pydoc":

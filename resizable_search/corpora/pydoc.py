@@ -110,9 +110,8 @@ class PydocCorpus(Corpus):
         root = self._root or Path(os.__file__).parent
         entries = list(_entries(_Modules(root, compiled=self._root is None)))
         if len(entries) < 10:
-            raise CorpusError(
-                f"{root} has no files of the standard library: install them (libpython3-stdlib)"
-            )
+            problem = f"{root} has no files of the standard library: install them (libpython3-stdlib)"
+            raise CorpusError(problem)
         seen = set()
         for module, name, entry in entries:
             dotted = name if module == "builtins" and name else f"{module}.{name}".rstrip(".")
@@ -134,9 +133,8 @@ class PydocCorpus(Corpus):
 
     def _document(self, id_: str, title: str, page: str, text: str, kind: str, module: str) -> Document:
         url = f"https://docs.python.org/{self._python.rpartition('.')[0]}/{page}"
-        return Document(
-            id_, title, url, text.strip()[: self._chars].rstrip(), {"kind": kind, "module": module}
-        )
+        metadata = {"kind": kind, "module": module}
+        return Document(id_, title, url, text.strip()[: self._chars].rstrip(), metadata)
 
 
 class _Modules(dict[str, PydocModule]):

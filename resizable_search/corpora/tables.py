@@ -249,9 +249,8 @@ class Csv(Table):
             try:
                 header = next((row for row in reader if row), None)
             except csv.Error as error:
-                raise UnreadableError(
-                    f"its first line makes no sense ({error}): close its quotes, or give `delimiter`"
-                ) from None
+                problem = f"its first line makes no sense ({error}): close its quotes, or give `delimiter`"
+                raise UnreadableError(problem) from None
             yield header and [name.strip() for name in header], reader, before
 
 

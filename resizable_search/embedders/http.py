@@ -313,9 +313,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def checked_key(key: str, source: str, variable: str) -> str:
     """The key. Raises CredentialsError if no header can hold it: httpx2's own error would quote it."""
     if not re.fullmatch(r"[!-~]*", key):
-        raise CredentialsError(
-            f"the key from {source} has characters that no key has; set {variable} to the key alone"
-        )
+        problem = f"the key from {source} has characters that no key has; set {variable} to the key alone"
+        raise CredentialsError(problem)
     return key
 
 

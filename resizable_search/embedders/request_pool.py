@@ -213,9 +213,8 @@ class RequestPool:
         except EmbedderError:
             return
         what = str(error).partition("; ")[0]
-        raise RefusedTextError(
-            f"{what}, but embeds other texts; correct the text, or skip it with `on_bad_text=skip`"
-        ) from None
+        problem = f"{what}, but embeds other texts; correct the text, or skip it with `on_bad_text=skip`"
+        raise RefusedTextError(problem) from None
 
     def _before_repeat(self) -> None:
         self.on_repeat()

@@ -159,6 +159,5 @@ def _load(where: str) -> Any:
                 f"{where} brings its own code, which rsearch does not run: serve it and use "
                 "`embedder=openai`, or choose another `model`"
             ) from error
-        raise EmbedderError(
-            f"cannot load {where}: {root_cause(error)}; check `model`, and the network for a download"
-        ) from error
+        problem = f"cannot load {where}: {root_cause(error)}; check `model`, and the network for a download"
+        raise EmbedderError(problem) from error

@@ -111,9 +111,8 @@ class OldSearchRequest(SearchFields):
         stages = options.plan.stages if isinstance(options.plan, Plan) else ()
         most = max([candidates(options.rerank, options.k), *(stage.keep or 0 for stage in stages)])
         if most > MOST_CANDIDATES:
-            raise UsageError(
-                f"a stage may keep {MOST_CANDIDATES:,} rows here, not {most:,}: lower rerank or k"
-            )
+            problem = f"a stage may keep {MOST_CANDIDATES:,} rows here, not {most:,}: lower rerank or k"
+            raise UsageError(problem)
         texts = len(self.query) if isinstance(self.query, list) else 1
         hits = texts * options.k * (2 if self.compare else 1)
         if hits > MOST_HITS:
@@ -162,9 +161,8 @@ class SearchRequest(OldSearchRequest):
         """As those of `OldSearchRequest`. Raises UsageError also for two kinds of query."""
         given = [name for name in QUERIES if getattr(self, name, None) is not None]
         if len(given) != 1:
-            raise UsageError(
-                f"this search has {' and '.join(given) or 'no query'}: give one of {', '.join(QUERIES)}"
-            )
+            problem = f"this search has {' and '.join(given) or 'no query'}: give one of {', '.join(QUERIES)}"
+            raise UsageError(problem)
         if self.offset and self.recall is not None:
             raise UsageError("recall has a plan for its own k: leave offset or recall out")
         if (depth := self.k + self.offset) > MOST_K:

@@ -163,9 +163,8 @@ def base_of(within: Sequence[str], paths: Iterable[str]) -> str:
 
 def walk(roots: Sequence[Root], base: str, patterns: Patterns = ALL_FILES) -> Iterator[FoundFile]:
     """The files of these roots, each once, with ids relative to the folder `base`, which holds them all."""
-    walker = _Walker(
-        base, patterns, {path for path, pattern in roots if not pattern and not os.path.isdir(path)}
-    )
+    named = {path for path, pattern in roots if not pattern and not os.path.isdir(path)}
+    walker = _Walker(base, patterns, named)
     # One root may want what another's pattern skips: then files are compared, and not folders.
     overlap = len(roots) > 1 and any(root.pattern for root in roots)
     ids: set[str] = set()
@@ -212,9 +211,8 @@ class _Walker:
                 if path in self.named or ignored:
                     continue
                 if not is_folder:
-                    if self.patterns.takes(below) and (
-                        pattern is None or pattern.match_below(_composed(below))
-                    ):
+                    matches = pattern is None or pattern.match_below(_composed(below))
+                    if matches and self.patterns.takes(below):
                         yield self._file(path)
                     continue
                 if is_link:

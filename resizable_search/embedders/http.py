@@ -130,9 +130,8 @@ class RemoteService:
 
     def unreachable(self, error: Exception) -> ServiceError:
         """The error for a connection that failed."""
-        return ServiceError(
-            f"cannot reach {self.name}: {self.redacted(root_cause(error))}; {self.down_remedy}"
-        )
+        problem = f"cannot reach {self.name}: {self.redacted(root_cause(error))}; {self.down_remedy}"
+        return ServiceError(problem)
 
     def not_json(self) -> ServiceError:
         """The error for an answer of status 200 that cannot be parsed."""
@@ -143,9 +142,8 @@ class RemoteService:
 
     def no_address(self) -> EmbedderError:
         """The error for an address that cannot be one."""
-        return EmbedderError(
-            f"{self.name} is no address, such as http://127.0.0.1:8000; {self.address_remedy}"
-        )
+        problem = f"{self.name} is no address, such as http://127.0.0.1:8000; {self.address_remedy}"
+        return EmbedderError(problem)
 
     def redacted(self, text: str) -> str:
         """The beginning of a text without the key, and without what looks like one."""
@@ -282,9 +280,8 @@ def message_in(body: str) -> str:
         answer = body
     for _ in range(2):  # {"error": {"message": …}} and similar forms
         if isinstance(answer, dict):
-            answer = next(
-                (answer[name] for name in ("error", "message", "detail") if answer.get(name)), answer
-            )
+            named = (answer[name] for name in ("error", "message", "detail") if answer.get(name))
+            answer = next(named, answer)
     text = answer if isinstance(answer, str) else json.dumps(answer, ensure_ascii=False)
     if re.match(r"\s*<[!?a-z]", text, re.IGNORECASE):  # not the "<400> …" of DashScope
         return ""

@@ -200,9 +200,8 @@ def rows_of(answer: Any, n: int, who: str, width: int = 0) -> NDArray[np.float32
     """An answer's rows in the order of the texts, (n, width) float32; 0: any width. Raises BadAnswerError."""
     data = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
-        raise BadAnswerError(
-            f"{who} answered without embeddings; check `base_url`, or try again later", again=True
-        )
+        problem = f"{who} answered without embeddings; check `base_url`, or try again later"
+        raise BadAnswerError(problem, again=True)
     numbers = [item.get("index") for item in data]
     if numbers.count(None) == 1 and 0 not in numbers:  # who writes no defaults (protobuf) writes no 0
         numbers[numbers.index(None)] = 0

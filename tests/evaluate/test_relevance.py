@@ -185,7 +185,7 @@ def test_an_index_of_chunks_is_judged_by_the_documents_that_they_were_cut_from(t
     embedder = TableEmbedder(width=32)
     corpus = FilesCorpus([folder], chunk="30c")
     build(corpus, embedder, Home(tmp_path / "home"), BuildOptions("notes", dims=(8,)))
-    delete(tmp_path / "home" / "notes", ["3.txt#c1", "4.txt"])
+    delete(tmp_path / "home" / "notes", ["3.txt#c1", "4.txt#c1"])
     queries = {f"q{number}": f"05 {number:02d} paragraph of a note." for number in (0, 7, 21)}
     relevance = {query: {f"{number}.txt": number % 3 for number in range(12)} for query in queries}
     options = BenchOptions(dims=(32,), plans=() if plan == "32" else (plan,))

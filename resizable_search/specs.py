@@ -112,8 +112,7 @@ class EmbedderSpec:
         return spec
 
 
-Json = Any
-"""Whatever `json.dumps` takes."""
+Json = Any  # whatever `json.dumps` takes
 
 
 @dataclass(frozen=True, slots=True)

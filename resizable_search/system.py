@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 HOME_VARIABLE = "RSEARCH_HOME"
 ANOTHER_HOME = f"choose another home with `home` or ${HOME_VARIABLE}"
 CHECK = "check its permissions"  # where another home would not help
-
 _NO_THREAD = -1  # in place of an errno: Python raises RuntimeError
 
 RESUMES = "the same command resumes"

@@ -28,11 +28,10 @@ _IS_GONE = (
 )
 """Whether the corpus has no document for a row of `stored`, and could read the file or folder it is of."""
 
-_IS_OF_NO_OTHER = (
+_IS_OF_NO_OTHER = (  # nothing else of its file stays or comes
     "path NOT IN (SELECT path FROM stored WHERE id IN (SELECT id FROM unchanged)) "
     "AND path NOT IN (SELECT coalesce(metadata ->> 'path', id) FROM documents)"
 )
-"""Whether nothing else of its file stays or comes."""
 
 
 @dataclass(slots=True)

@@ -22,8 +22,7 @@ from resizable_search.store.writer import discard, sweep
 from resizable_search.system import ANOTHER_HOME, CHECK, build_lock, make_home, storage_errors
 from resizable_search.text import quoted
 
-STANDARD_DIMS = (64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096)
-"""The dimensions that are stored by default, as far as they are below the full one."""
+STANDARD_DIMS = (64, 128, 256, 512, 768, 1024, 1536, 2048, 3072, 4096)  # by default, if below the full one
 
 MOST_AT_ONCE = 256  # the most requests at once: each has a thread
 LEAST_RATE = 0.001  # the fewest requests a minute: with fewer, a build would take weeks
@@ -195,8 +194,7 @@ def refuse_differences(
 
 
 _NO_OPTIONS = {"kind", "rules", "paths", "path", "repo", "python", "root", "extends rows read"}
-_NO_OPTIONS |= {"sha256", "documents", "rows", "width", "dtype", "bytes"}
-"""What no option names, but an argument, or the corpus itself."""
+_NO_OPTIONS |= {"sha256", "documents", "rows", "width", "dtype", "bytes"}  # of arguments or the corpus
 
 
 def made_of(corpus: Corpus, embedder: Embedder) -> dict[str, Any]:

@@ -34,10 +34,9 @@ COMMANDS = {
 """Each command, in the order of use: its module of this package, and its function or group there."""
 
 OTHER_NAMES = {"search": "query", "find": "query", "index": "build", "rm": "remove", "sync": "update"}
-OTHER_NAMES |= {"show": "info", "status": "info"}
-"""What other programs call our commands."""
+OTHER_NAMES |= {"show": "info", "status": "info"}  # what other programs call our commands
 
-ENVIRONMENT = {
+ENVIRONMENT = {  # the variables, and what each is for
     "RSEARCH_HOME": "folder of all indexes; else the user's data folder",
     "RSEARCH_INDEX": "default index; else wiki100k, else the only one",
     "RSEARCH_THREADS": "default of --threads; else all cores",
@@ -55,7 +54,6 @@ ENVIRONMENT = {
     "BROWSER": "browser for --open",
     "NO_COLOR": "if set, print without colours",
 }
-"""The environment variables, and what each is for."""
 
 EXAMPLES: dict[str, str] = {
     "": """
@@ -146,8 +144,7 @@ EXAMPLES: dict[str, str] = {
 }
 """Examples of each command, and below them, indented, what they do. Lines of at most 76 characters."""
 
-CLUSTER = ("ray", "workers", "gpus_per_worker", "resources")
-"""Options of commands that embed on a cluster."""
+CLUSTER = ("ray", "workers", "gpus_per_worker", "resources")  # options of commands that embed on a cluster
 
 PANELS = {
     "Index": "index index_option name home",

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
 PLAIN_SECONDS = 10.0  # seconds between two plain lines of a stage
-
 BAR_FROM = 100  # columns of a terminal with room for a bar beside its words
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from resizable_search.search.results import Answer
 
 SERVICE_VARIABLE = "RSEARCH_SERVICE"  # `off`: use no service
-
 SILENT_SECONDS = 2.0  # how long a living service may send nothing
 
 

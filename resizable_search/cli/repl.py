@@ -23,11 +23,10 @@ if TYPE_CHECKING:
     from resizable_search.search.results import Answer, Hit, SearchOptions
 
 MOST_LINES = 1000  # lines of history
-SETTINGS = (
+SETTINGS = (  # options of `query` that are commands of the prompt
     *("k", "dim", "rerank", "plan", "mode", "recall", "where", "group"),
     *("format", "fields", "snippet", "min_score", "explain"),
 )
-"""Options of `query` that are commands of the prompt."""
 DEFAULTS: dict[str, Any] = {option.name: option.default for option in fields(SearchArguments)}
 
 

@@ -25,26 +25,22 @@ from resizable_search.errors import ConfigError, UsageError
 from resizable_search.store.layout import NAMES, home_of
 from resizable_search.text import clipped, quoted
 
-Table = tuple[str, ...]
-"""A table of a file, named as its command: `()` for the top level, `("build", "files")`."""
+Table = tuple[str, ...]  # a table of a file, named as its command: () for the top level
 
 PROJECT = "pyproject.toml"
 SECTION = ("tool", "rsearch")
 INDEX_OPTION = "index_option"  # the parameter of `--index` in commands that also take an INDEX by position
-
 APPLIED = "rsearch.applied"  # where a context keeps the defaults that came from files
-
-SHARED = ("index", "threads", "engine")
-"""Settings of the top level: for every command that has such an option."""
+SHARED = ("index", "threads", "engine")  # settings of the top level, of every command that has the option
 
 REMOVED = ("home", "project-homes")
 BOUND = ("model", "base-url", "api-key-env", "encoding-format", "document-prefix", "query-prefix")
 """Settings of the embedder that a file names: another one ignores them."""
 
+# Environment variables that go before files.
 VARIABLES = {"index": "RSEARCH_INDEX", "threads": "RSEARCH_THREADS", "base-url": "OPENAI_BASE_URL"}
-"""Environment variables that go before files."""
 
-RIVALS = {
+RIVALS = {  # a setting is dropped if the command line or a nearer file gives one of its rivals
     "plan": {"dim", "rerank", "recall"},
     "recall": {"plan", "dim", "rerank"},
     "dim": {"plan", "recall"},
@@ -54,7 +50,6 @@ RIVALS = {
     "split": {"queries", "qrels"},
     "index": {"folder"},  # of `eval`: a FOLDER names its own index
 }
-"""A setting is dropped if the command line or a nearer file gives one of its rivals."""
 
 _NO_SETTINGS = {"name", "open", "where", "documents", "queries", "plot", "shuffle-seed", "home", "revision"}
 _NO_SETTINGS |= {"config", "serve.index", "mcp.index", "warm.index", "build.vectors.limit"}

@@ -24,7 +24,6 @@ NUMBERS = ("#", "rank", "row", "score")
 NUMBERS_WIDTH = 12  # columns that rank and score take
 PASSAGES = ("snippet", "text")
 PLAN_WIDTH = 16  # the least width of a column whose plans are broken into lines: two stages, mostly
-
 CHARS_SHOWN = 2_000  # characters of a text that a cell may show: a text may have millions
 WIDEST_CARD = 110  # columns: longer lines are hard to read
 PIPED_SNIPPET = 80  # characters of a table's snippet in a pipe

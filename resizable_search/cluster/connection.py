@@ -20,14 +20,9 @@ from resizable_search.environment import needs
 from resizable_search.errors import ClusterError, RsearchError, UsageError
 
 LOCAL, AUTO = "local", "auto"
-ANSWER_SECONDS = 5.0
-"""How long the address of a cluster may take to answer."""
-
-ASK_SECONDS = 5.0
-"""How often an actor that works is asked for a sign of life."""
-
-PATIENCE = 30.0
-"""Seconds that it may take to give one: it may be restarting."""
+ANSWER_SECONDS = 5.0  # how long the address of a cluster may take to answer
+ASK_SECONDS = 5.0  # how often an actor that works is asked for a sign of life
+PATIENCE = 30.0  # seconds that it may take to give one: it may be restarting
 
 SILENT = f"no sign of life for {PATIENCE:.0f} s: its node is lost, or no node has room for it (`ray status`)"
 

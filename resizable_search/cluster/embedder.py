@@ -36,17 +36,10 @@ from resizable_search.specs import EmbedderSpec
 PASSED = (nomic.KEY_VARIABLE, nomic.ADDRESS_VARIABLE, openai.DEFAULT_VARIABLE, openai.URL_VARIABLE)
 """Variables of hosted embedders that workers get from here, if they are set here."""
 
-LOCAL_REQUESTS = 2
-"""Requests that a worker with a model of its own has: one that it embeds, and the next one."""
-
-MOST_TEXTS = 200
-"""The most texts under way at a worker."""
-
-STARTS = 5
-"""How often a worker may die before it is ready for the first time."""
-
-NOTE_SECONDS = 20.0
-"""A note appears when no worker is ready for so long, and again after twice the time."""
+LOCAL_REQUESTS = 2  # requests that a worker with a model of its own has: one that it embeds, and the next one
+MOST_TEXTS = 200  # the most texts under way at a worker
+STARTS = 5  # how often a worker may die before it is ready for the first time
+NOTE_SECONDS = 20.0  # a note appears when no worker is ready for so long, and again after twice the time
 
 POLL_SECONDS = 0.2
 

@@ -37,8 +37,7 @@ from resizable_search.errors import ClusterError, RsearchError
 from resizable_search.store.reader import IndexReader
 from resizable_search.text import listed
 
-DEATHS = 2
-"""How often an actor may die at one scan before its parts are given up."""
+DEATHS = 2  # how often an actor may die at one scan before its parts are given up
 
 DIED = f"its actor died {DEATHS} times: look at memory and disk of its node"
 

@@ -34,8 +34,7 @@ BUILT_IN = {
     "sentence-transformers": "resizable_search.embedders.sentence_transformers:SentenceTransformersEmbedder",
     "lsa": "resizable_search.embedders.lsa:LsaEmbedder",
 }
-PRECOMPUTED = {"given": "resizable_search.embedders.base:PrecomputedEmbedder"}
-"""Not offered by `names`, since it embeds nothing."""
+PRECOMPUTED = {"given": "resizable_search.embedders.base:PrecomputedEmbedder"}  # embeds nothing
 GROUP = "resizable_search.embedders"  # the entry-point group: an embedder's name, and its class
 
 

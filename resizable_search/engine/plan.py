@@ -27,7 +27,6 @@ int8 in an index without such codes.
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 MOST_STAGES = 32  # more than any useful plan has
-
 MODES = ("dense", "lexical", "hybrid")  # by meaning, by words, or by both
 LEXICAL = "lexical"
 WORDS_WEIGHT = 0.5  # of the lexical score in a hybrid plan, if none is given

@@ -29,8 +29,7 @@ from resizable_search.store.executor import Executor
 from resizable_search.store.reader import IndexReader
 from resizable_search.text import without_surrogates
 
-Settings = Mapping[str, int]
-"""What a reader of an export sets, by the library's own name, such as `expansion_search`."""
+Settings = Mapping[str, int]  # what a reader of an export sets, by the library's own name
 
 BLOCK_ROWS = 4096  # rows that are read at once
 BLOCK_BYTES = 16 << 20  # the most bytes of such rows

@@ -83,8 +83,7 @@ class QueryCache:
         return self._db
 
 
-query_cache = lru_cache(8)(QueryCache)
-"""The cache at a path: one for this process."""
+query_cache = lru_cache(8)(QueryCache)  # the cache at a path: one for this process
 
 
 def _key(text: str) -> bytes:

@@ -145,8 +145,7 @@ class Answer:
     missing: Sequence[str] = ()
 
 
-_OPTIONAL = {"metadata", "copies", "ranks", "words", "prepare"}
-"""What JSON has only if there is something to say."""
+_OPTIONAL = {"metadata", "copies", "ranks", "words", "prepare"}  # in JSON only if there is something to say
 
 
 def fields(answer: Answer, *, threads: int | None = None) -> dict[str, Any]:

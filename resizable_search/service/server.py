@@ -25,7 +25,6 @@ from resizable_search.system import make_home
 
 STOP_SECONDS = 10  # how long a stop waits for the answers under way
 IDLE_SECONDS = 30  # after so long a connection without a request is closed
-
 LEAST_COMPRESSED = 4096  # bytes of an answer
 PROBE_SECONDS = 1.0
 BACKLOG = 1024

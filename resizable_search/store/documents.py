@@ -34,8 +34,7 @@ CREATE TABLE documents (
 CREATE TABLE texts (row INTEGER PRIMARY KEY, text TEXT NOT NULL) STRICT;
 """
 
-ROWS_AT_ONCE = 300
-"""Rows of a statement: two parameters for each stay below 999, the least limit of any SQLite."""
+ROWS_AT_ONCE = 300  # rows of a statement: two parameters each stay below 999, the least limit of any SQLite
 
 _TABLES = [" ".join(statement.split()) for statement in _SCHEMA.split(";")[:-1]]
 """The schema of a file of documents, white space apart."""

@@ -66,11 +66,9 @@ COLUMNS = ("id", "title", "url")
 JSON_COLUMN = "metadata"  # for keys that are no column
 ROW = "row of the part"  # a column of the view; no metadata key becomes a column of that name
 VIEW = "found"  # of a part's documents, which an expression reads
-
 MOST_KEYS = 1_000  # that one expression may name: SQLite allows some 2,000 columns
 MOST_KEPT = 8  # expressions whose selections are cached
 MOST_SHOWN = 40  # columns in a message
-
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_ .-]+")  # found by a quoted JSON path in any SQLite
 
 LIMITS = {

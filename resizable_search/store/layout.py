@@ -292,8 +292,7 @@ class Failpoint(StrEnum):
     DISCARDED = "the journal of the build is deleted"
 
 
-on_failpoint: Callable[[Failpoint], None] | None = None
-"""Set by tests."""
+on_failpoint: Callable[[Failpoint], None] | None = None  # set by tests
 
 
 def failpoint(point: Failpoint) -> None:

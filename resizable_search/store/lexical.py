@@ -26,15 +26,12 @@ from resizable_search.store.manifest import Part, damaged
 from resizable_search.text import BACK, clipped
 
 RUN_CHARACTERS = 1_000_000  # characters of documents that are counted at once
-CACHED_CHARACTERS = 40_000_000
-"""Characters of words whose terms are remembered: each word takes some hundred bytes more."""
+CACHED_CHARACTERS = 40_000_000  # of words whose terms are remembered: each takes some 100 bytes more
 WORD_CHARACTERS = 50  # characters that a remembered word counts for besides its own
-SHARE_SHIFT, SHARES = np.uint64(58), np.arange(65)
-"""The terms are merged in 64 shares, by the highest 6 bits of their hashes."""
+SHARE_SHIFT, SHARES = np.uint64(58), np.arange(65)  # terms are merged in 64 shares, by their highest 6 bits
 MOST_COUNTED = 255  # the count of a term that a row has at least as often
 POSTING = np.dtype([("term", "<u8"), ("row", "<u4"), ("count", "u1")])
-DTYPES = ("<u8", "<i8", "<u4", "|u1", "<u4")
-"""Of the files, in the order of `NAMES.lexical` and of the fields of `Postings`."""
+DTYPES = ("<u8", "<i8", "<u4", "|u1", "<u4")  # of the files, in the order of `NAMES.lexical` and `Postings`
 HEADER = npy_bytes((0,), "<u4")  # bytes before the numbers, the same for every one of these files
 
 

@@ -38,13 +38,12 @@ TIME_FUNCTIONS = frozenset(_TIME.split())  # their values change with time
 FUNCTIONS = TIME_FUNCTIONS.union(_OTHERS.split())  # the functions that an expression may call
 KEY_FUNCTION = "value_of_key"  # our function, which the view alone may call
 
-_QUOTED = re.compile(
+_QUOTED = re.compile(  # a text, or a quoted name
     r"""'(?:[^']|'')*' | "(?P<double>(?:[^"]|"")*)" | `(?P<back>(?:[^`]|``)*)` | \[(?P<square>[^\]]*)\]""",
     re.VERBOSE,
 )
-"""A text, or a quoted name."""
 
-_REFUSED = {
+_REFUSED = {  # outside of texts and quoted names
     "--": "has a comment: write the expression alone",
     "/*": "has a comment: write the expression alone",
     ";": "has a semicolon: write one expression",
@@ -55,7 +54,6 @@ _REFUSED = {
     "[": "has a [ without its ]",
     "\0": "has a NUL in it",
 }
-"""Outside of texts and quoted names."""
 
 
 def columns_named(expression: str) -> list[str]:

@@ -23,7 +23,7 @@ from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 ROOT = Path(__file__).parents[1]
-ADDRESS = "/?q=walk+a+directory+tree&index=pydoc&dim=256&rerank=5"
+ADDRESS = "/?q=walk+a+directory+tree&index=pydoc&dim=128&rerank=0"
 HEIGHTS = {1280: 1000, 360: 960}
 PICTURES = {"page": (1280, "light"), "page-360": (360, "dark")}
 COMMAND = "import sys; from resizable_search.cli.main import main; sys.argv[0] = 'rsearch'; main()"
@@ -53,7 +53,7 @@ def picture(browser: Browser, address: str, width: int, scheme: Any, path: Path)
     page = context.new_page()
     for _ in range(2):  # the second time the query's embedding is cached, as in daily use
         page.goto(address)
-        page.locator("#speed-of", has_text="medians of 5").wait_for()
+        page.wait_for_load_state("networkidle")
     if page.locator("#chart").is_visible():
         page.locator("#chart-title", has_text="medians of 5").wait_for()
     page.locator("#query").blur()

@@ -130,7 +130,7 @@ class RequestPool:
         self._batches.put((keys, texts))
 
     def next(self, timeout: float | None = None) -> list[BatchResult]:
-        """The results that there are, after at most `timeout` seconds. Raises what ended the work."""
+        """The results so far, after at most `timeout` seconds. Raises what ended the work."""
         if self._unsafe:
             self._slots.release(self._unsafe)
             self._unsafe = 0

@@ -126,11 +126,6 @@ class CorpusSpec:
         """The object that the manifest records."""
         return {"kind": self.kind, **self.options}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Json]) -> "CorpusSpec":
-        """Read what `to_json` wrote."""
-        return cls(data["kind"], {key: value for key, value in data.items() if key != "kind"})
-
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:

@@ -159,6 +159,12 @@ def test_colliding_ids_get_the_documented_suffix(home):
     assert stored_ids(report.folder) == ["x", *(f"x#{i}" for i in range(2, 13)), "x#3#2", "x#13"]
 
 
+def test_a_suffix_that_another_document_has_is_passed_over(home):
+    documents = [Document(id_, "", "", f"text {n}") for n, id_ in enumerate(["x", "x#2", "x", "x"])]
+    run(home, documents)
+    assert stored_ids(home.index("made")) == ["x", "x#2", "x#3", "x#4"]
+
+
 def test_odd_texts_are_cleaned_or_left_out(home):
     documents = [
         Document("nul", "a\0b", "u", "with \0 inside"),
@@ -232,6 +238,24 @@ def test_a_larger_limit_extends_and_answers_as_if_built_at_once(home, tmp_path, 
             np.testing.assert_array_equal(got.scores, expected.scores)
         assert [d.id for d in parts.documents(range(95))] == [d.id for d in one.documents(range(95))]
         np.testing.assert_array_equal(parts.vectors(np.arange(95)), one.vectors(np.arange(95)))
+
+
+@pytest.mark.parametrize(
+    ("documents", "now"),
+    [([*articles(30), *articles(40, "b")], "is 'b4'"), (articles(30), "is gone")],
+    ids=["changed", "shorter"],
+)
+def test_a_corpus_that_is_not_what_was_read_is_not_extended(home, documents, now):
+    run(home, articles(70), limit=35)
+    embedder = TableEmbedder()
+    changed = (
+        f"a list has changed since it was read: its document 35 was 'a34' and {now} now: `restart` builds"
+    )
+    with pytest.raises(BuildStateError, match=f"^{changed}"):
+        run(home, documents, embedder, limit=60)
+    assert embedder.asked == []
+    assert read_manifest(home.index("made")).rows == 35
+    assert run(home, documents, limit=60, restart=True).manifest.rows == min(60, len(documents))
 
 
 def test_an_extension_that_brings_nothing_records_the_end(home):
@@ -363,6 +387,17 @@ def test_a_crash_in_the_last_steps_is_recovered(home, monkeypatch, tmp_path, ste
     whole = Home(tmp_path / "whole")
     run(whole)
     assert contents(home.index("made")) == contents(whole.index("made"))
+
+
+def test_an_index_that_was_put_aside_by_a_build_that_died_is_back_after_the_next(home):
+    """Without an exchange of folders in one step, there is a moment without the index."""
+    run(home, articles(20), limit=20)
+    home.building("made").mkdir(parents=True)
+    home.index("made").rename(home.building("made") / NAMES.replaced)
+    embedder = TableEmbedder()
+    assert run(home, articles(20), embedder, limit=20).manifest.rows == 20
+    assert embedder.asked == []
+    assert stored_ids(home.index("made")) == [f"a{number}" for number in range(20)]
 
 
 def test_an_extension_that_died_before_its_manifest_is_recovered(home, monkeypatch):

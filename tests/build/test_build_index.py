@@ -44,6 +44,13 @@ def test_what_is_no_text_is_refused(tmp_path, text):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_index_keeps_its_embedder_if_none_is_named(tmp_path):
+    build_index("notes", TEXTS * 10, embedder="lsa", home=tmp_path).close()
+    with build_index("notes", [*TEXTS * 10, "sorting of trees"], home=tmp_path) as index:
+        assert index.manifest.embedder["kind"] == "lsa"
+        assert len(ids(index)) == 31
+
+
 def test_an_index_follows_its_texts_and_embeds_what_is_new(tmp_path):
     embedder = TableEmbedder()
     build_index("notes", TEXTS, embedder=embedder, home=tmp_path).close()

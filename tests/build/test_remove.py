@@ -12,7 +12,7 @@ from resizable_search.admin.doctor import warm
 from resizable_search.admin.remove import remove
 from resizable_search.build.build import build
 from resizable_search.build.workspace import BuildOptions
-from resizable_search.errors import IndexBusyError, IndexNotFoundError
+from resizable_search.errors import IndexBusyError, IndexNotFoundError, RsearchError
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.reader import PartReader
@@ -118,6 +118,13 @@ def test_the_folder_of_an_index_of_another_home_is_locked_there(home, tmp_path):
             warm(here, str(home.index("made")))
     assert remove(str(home.index("made")), here).left == []
     assert not home.state("made").exists()
+
+
+def test_a_link_to_an_index_is_not_removed(home, tmp_path):
+    (tmp_path / "linked").symlink_to(home.index("made"))
+    with pytest.raises(RsearchError, match=r"linked is a link: remove what it leads to by its own name$"):
+        remove("linked", home)
+    assert home.names() == ["linked", "made"]
 
 
 def test_what_somebody_left_who_died_while_writing_goes_with_the_index(home):

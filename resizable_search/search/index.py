@@ -172,7 +172,7 @@ class Index:
             # As deep for fewer hits, so that they are the first of more.
             depth = max(1, min(max(k, LEAST_RERANKED) * DEEPER, self.rows))
         top, stages = self.run(vectors, plan.deepened(k, depth), depth, selection=selection, texts=queries)
-        documents = {d.row: d for d in self.documents(np.unique(top.rows))}
+        documents = {d.row: d for d in self.documents(np.unique(top.rows).tolist())}
         answers = []
         for i, (query, spent) in enumerate(zip(queries, seconds, strict=True)):
             scored, own = scored_documents(top, i, documents), stages

@@ -93,7 +93,7 @@ class SearchOptions:
         return replace(self, dim=None, rerank=0, plan=plan, recall=None, mode=mode)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, it would take four times as long to make
 class Hit:
     """One result: `rank` from 1, `row` within this generation, `score` the cosine similarity.
 
@@ -125,7 +125,7 @@ class Timings:
     prepare: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """The hits of a query, which is a text or the id of a document, and how they were found.
 
@@ -148,15 +148,15 @@ class Answer:
 _OPTIONAL = {"metadata", "copies", "ranks", "words", "prepare"}  # in JSON only if there is something to say
 
 
-def fields(answer: Answer, *, threads: int | None = None) -> dict[str, Any]:
-    """An answer as a JSON object; with `explain` if the `threads` of the index are given."""
+def fields(answer: Answer, *, threads: int | None = None, hits: Any = None) -> dict[str, Any]:
+    """An answer as JSON, with other `hits` if given; with `explain` if the `threads` of the index are."""
     content: dict[str, Any] = {
         "query": answer.query,
         "index": answer.index,
         "k": answer.k,
         "plan": answer.plan,
         "timings_ms": _named(answer.timings_ms),
-        "hits": [_named(hit) for hit in answer.hits],
+        "hits": [_named(hit) for hit in answer.hits] if hits is None else hits,
     }
     for name in ("generation", "remark", "missing"):
         if value := getattr(answer, name):
@@ -185,7 +185,7 @@ def _named(value: Hit | Timings) -> dict[str, Any]:
     return {name: content for name, content in pairs if content or name not in _OPTIONAL}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ScoredDocument:
     """A document with its score, the ranks of a hit, and how many other documents have the same text."""
 
@@ -223,7 +223,7 @@ def best_of_each(scored: Sequence[ScoredDocument], k: int) -> list[ScoredDocumen
             continue
         names.add(name)
         if (at := texts.get(document.text)) is not None:
-            best[at] = replace(best[at], copies=best[at].copies + 1)
+            best[at].copies += 1
         elif len(best) < k:
             if document.text:
                 texts[document.text] = len(best)
@@ -242,12 +242,11 @@ def as_answer(
     remark: str = "",
 ) -> Answer:
     """The answer to a query of an index, whose vector took `embed_seconds`."""
-    hits = []
-    for rank, one in enumerate(scored, 1):
-        d = one.document
-        hits.append(
-            Hit(rank, d.row, one.score, d.id, d.title, d.url, d.text, d.metadata, one.copies, one.ranks)
-        )
+    hits = [
+        Hit(rank, d.row, one.score, d.id, d.title, d.url, d.text, d.metadata, one.copies, one.ranks)
+        for rank, one in enumerate(scored, 1)
+        for d in (one.document,)
+    ]
     times = [stage.seconds * 1e3 for stage in stages]
     words = 0.0 if plan.words is None else times.pop()
     prepare = sum(stage.prepare_seconds for stage in stages) * 1e3

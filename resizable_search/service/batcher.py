@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 import numpy as np
@@ -24,7 +24,7 @@ class MovedError(RsearchError):
     """The index was replaced: embed the text, and evaluate the filter, again."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PendingQuery:
     """A text with its vector (full_dim,), which the embedder `fingerprint` made in `seconds`.
 
@@ -121,11 +121,9 @@ def search_together(index: Index, queries: Sequence[PendingQuery]) -> list[Answe
             if query.selected is None or query.selected[0] is not index:
                 raise MovedError(f"{index.name} has changed: ask again")
             selection = query.selected[1]
-    answers = index.search_vectors(
-        [query.text for query in queries],
-        np.stack([query.vector for query in queries]),
-        options,
-        selection,
-        [query.seconds for query in queries],
-    )
-    return [replace(answer, generation=index.manifest.state) for answer in answers]
+    texts, seconds = [query.text for query in queries], [query.seconds for query in queries]
+    vectors, state = np.stack([query.vector for query in queries]), index.manifest.state
+    answers = index.search_vectors(texts, vectors, options, selection, seconds)
+    for answer in answers:
+        answer.generation = state
+    return answers

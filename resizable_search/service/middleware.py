@@ -142,7 +142,7 @@ class Middleware:
         try:
             headers = Headers(scope=scope)
             self._check(scope, headers, is_api)
-            if scope["method"] in ("POST", "PUT", "PATCH"):
+            if scope["method"] in ("POST", "PUT", "PATCH") and not scope.get("state", {}).get("is_whole"):
                 receive = await _read(receive, headers)
             is_search = scope["method"] == "POST" and path in SEARCHES
             await (self._search if is_search else self._app)(scope, receive, answer)
@@ -190,8 +190,7 @@ async def _read(receive: Receive, headers: Headers) -> Receive:
     """Read the whole body of a request, so that its next message has it. Raises HTTPException."""
     length = headers.get("content-length", "")
     size = int(length) if length.isdigit() else 0
-    body: bytes = b""
-    is_complete = False
+    body, is_complete = b"", False
     try:
         async with asyncio.timeout(BODY_SECONDS):
             while not is_complete and size <= MOST_BYTES:

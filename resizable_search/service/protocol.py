@@ -63,9 +63,10 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         if not self._is_in_body:
             self._head_bytes += len(data)
-        if self.is_waiting or self.cycle.response_complete:  # nobody else waits for these bytes
-            self._start_deadline()
         super().data_received(data)
+        is_partial = self._head_bytes or self._is_in_body
+        if is_partial and (self.is_waiting or self.cycle.response_complete):  # nobody else waits for the rest
+            self._start_deadline()
 
     def on_headers_complete(self) -> None:
         """Refuse long headers, which may have arrived at once."""
@@ -82,6 +83,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """Expect the next request."""
         self._is_in_body = False
         self._stop_deadline()
+        self.scope["state"]["is_whole"] = True  # so that `Middleware` need not read it
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:

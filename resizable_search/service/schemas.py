@@ -167,7 +167,8 @@ class SearchRequest(OldSearchRequest):
             raise UsageError("recall has a plan for its own k: leave offset or recall out")
         if (depth := self.k + self.offset) > MOST_K:
             raise UsageError(f"k and offset are {depth:,} together, at most {MOST_K:,}: lower one of them")
-        options = replace(SearchFields.options(self), k=depth)
+        options = SearchFields.options(self)
+        options = replace(options, k=depth) if self.offset else options
         self.check_size(options)
         return options if self.query is not None else options.without_words()
 

@@ -35,13 +35,12 @@ async def search(service: Service, request: OldSearchRequest) -> Any:
     compared = iter(full)  # after a first answer, the same texts are answered again
 
     def shown() -> list[dict[str, Any]]:
-        results = []
-        for text, answer in zip(texts, answers, strict=True):
-            if isinstance(answer, Answer):
-                results.append(_content(answer, next(compared), request, service.pool.threads))
-            else:
-                results.append({"query": text, "error": refusal_of(answer).shown()})
-        return results
+        return [
+            _content(answer, next(compared), request, service.pool.threads)
+            if isinstance(answer, Answer)
+            else {"query": text, "error": refusal_of(answer).shown()}
+            for text, answer in zip(texts, answers, strict=True)
+        ]
 
     results = await anyio.to_thread.run_sync(shown) if _snippet_length(request) else shown()
     return {"results": results} if isinstance(request.query, list) else results[0]
@@ -111,9 +110,7 @@ def _is_exact(answer: Answer, options: SearchOptions) -> bool:
 
 def _refuse_long(answers: Sequence[Answer], request: OldSearchRequest) -> None:
     """Raise UsageError if the texts of these answers are too long to send."""
-    if not _has_text(request):
-        return
-    characters = sum(len(hit.text) for answer in answers for hit in answer.hits)
+    characters = sum(len(hit.text) for answer in answers for hit in answer.hits) if _has_text(request) else 0
     if characters > MOST_TEXT:
         raise UsageError(
             f"the texts of these hits have {characters:,} characters, and an answer may have {MOST_TEXT:,}: "
@@ -139,7 +136,7 @@ def _shown(answer: Answer, request: OldSearchRequest, threads: int) -> dict[str,
     stages = threads if request.explain else None
     if not isinstance(request, SearchRequest):
         return fields(answer, threads=stages)
-    content = fields(replace(answer, hits=[]), threads=stages)
+    content = fields(answer, threads=stages, hits=_hits(answer, request))
     content["query"] = answer.query if request.vector is None else None
     content["k"] = request.k
     if answer.remark:
@@ -147,7 +144,6 @@ def _shown(answer: Answer, request: OldSearchRequest, threads: int) -> dict[str,
     content["timings_ms"] = {name: round(ms, 3) for name, ms in content["timings_ms"].items()}
     for stage in content.get("explain", ()):
         stage["ms"] = round(stage["ms"], 3)
-    content["hits"] = _hits(answer, request)
     return content
 
 

@@ -11,12 +11,11 @@ from types import FrameType
 
 import uvicorn
 from starlette.middleware.cors import CORSMiddleware
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp
 
 from resizable_search.errors import RsearchError, StorageError, UsageError
 from resizable_search.service import socket_address
-from resizable_search.service.app import create_app
+from resizable_search.service.app import compressed, create_app
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.middleware import AccessRules, Middleware
 from resizable_search.service.protocol import LimitedProtocol
@@ -25,7 +24,6 @@ from resizable_search.system import make_home
 
 STOP_SECONDS = 10  # how long a stop waits for the answers under way
 IDLE_SECONDS = 30  # after so long a connection without a request is closed
-LEAST_COMPRESSED = 4096  # bytes of an answer
 PROBE_SECONDS = 1.0
 BACKLOG = 1024
 
@@ -143,8 +141,7 @@ def configured(
 ) -> uvicorn.Config:
     """The configuration of uvicorn for the application that serves a pool."""
     app = create_app(pool, ready, has_token=bool(rules.token))
-    guarded: ASGIApp = Middleware(app, rules, app.state.metrics, app.state.search)
-    guarded = GZipMiddleware(guarded, LEAST_COMPRESSED, compresslevel=1)
+    guarded: ASGIApp = Middleware(compressed(app), rules, app.state.metrics, app.state.search)
     if rules.origins:
         guarded = CORSMiddleware(  # outermost, so that pages of allowed origins can read our refusals
             guarded,

@@ -144,10 +144,9 @@ class Service:
                 found = await self.with_index(known, partial(_zeros_for, texts, options))
             fingerprint, vectors = found or await self._vectors_of(known, texts)
             seconds = time.perf_counter() - begin
+            future = self._loop.create_future
             queries = [
-                PendingQuery(
-                    text, vector, fingerprint, seconds, options, self._loop.create_future(), selected
-                )
+                PendingQuery(text, vector, fingerprint, seconds, options, future(), selected)
                 for text, vector in zip(texts, vectors, strict=True)
             ]
             if known not in self._batchers:
@@ -239,13 +238,12 @@ class Service:
         fingerprint = self.pool.fingerprint(name)
         if fingerprint is None:  # opening an index may take longer than a query may
             fingerprint = await self.with_index(name, lambda index: index.fingerprint)
+        until = self._loop.time() + QUERY_SECONDS
         try:
-            async with asyncio.timeout(QUERY_SECONDS):
-                while missing := tuple(
-                    dict.fromkeys(t for t in texts if (fingerprint, t) not in self._vectors)
-                ):
+            while missing := tuple(dict.fromkeys(t for t in texts if (fingerprint, t) not in self._vectors)):
+                async with asyncio.timeout_at(until):
                     fingerprint, made = await self._embed(name, missing)
-                    self._vectors.update(zip(((fingerprint, text) for text in missing), made, strict=True))
+                self._vectors.update(zip(((fingerprint, text) for text in missing), made, strict=True))
         except TimeoutError:
             raise QueryTimeoutError(
                 f"the embedder of {name} gave no vector within {QUERY_SECONDS:g} s: check that its server "

@@ -10,6 +10,7 @@ import os
 import sqlite3
 import stat
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -170,14 +171,15 @@ class DocumentCache:
 
     def __init__(self, characters: int) -> None:
         self._free = characters
-        self._documents: dict[int, StoredDocument] = {}  # those that were used last are the last
+        self._documents: OrderedDict[int, StoredDocument] = OrderedDict()  # last: those that were used last
         self._lock = threading.Lock()
 
     def take(self, rows: Iterable[int]) -> dict[int, StoredDocument]:
         """The documents of these rows that are in memory, by row."""
         with self._lock:
-            cached = {row: self._documents.pop(row) for row in set(rows).intersection(self._documents)}
-            self._documents |= cached
+            cached = {row: self._documents[row] for row in rows if row in self._documents}
+            for row in cached:
+                self._documents.move_to_end(row)
         return cached
 
     def put(self, documents: Iterable[StoredDocument]) -> None:
@@ -187,8 +189,7 @@ class DocumentCache:
             self._documents |= new
             self._free -= sum(len(document.text) for document in new.values())
             while self._free < 0:
-                oldest = self._documents.pop(next(iter(self._documents)))
-                self._free += len(oldest.text)
+                self._free += len(self._documents.popitem(last=False)[1].text)
 
 
 def allowed_rows(folder: Path, part: Part) -> "NDArray[np.bool_] | None":

@@ -153,7 +153,7 @@ def test_the_quick_route_answers_as_the_documented_one(served: Running, monkeypa
     if isinstance(asked, dict) and "index" not in asked:
         asked = {"index": "made", **asked}
     quick = served.ask("POST", path, asked)
-    middleware = served.server.config.app.app
+    middleware = served.server.config.app
     monkeypatch.setattr(middleware, "_search", middleware._app)
     documented = served.ask("POST", path, asked)
     answers = [answer.json for answer in (quick, documented)]

@@ -352,7 +352,7 @@ def over_http(folder: Path, use: Callable[[Any], Coroutine[Any, Any, Any]], toke
         guarded = listening.configured(
             IndexPool(Home(folder), threads=1, engine="numpy"), AccessRules(token=token)
         ).app
-        app = guarded.app._app
+        app = guarded._app.app
         async with app.router.lifespan_context(app):
             transport = httpx2.ASGITransport(guarded)
             async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:1") as http:

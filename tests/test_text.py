@@ -1,4 +1,4 @@
-from resizable_search.text import SHOWN, clipped, counted, dimensions, plain, plain_lines, quoted
+from resizable_search.text import SHOWN, clipped, counted, dimensions, duration, plain, plain_lines, quoted
 
 
 def test_counts_are_in_the_right_number():
@@ -27,3 +27,9 @@ def test_what_is_plain_is_one_line_that_no_terminal_obeys():
 
 def test_plain_lines_keep_their_indentation_and_nothing_that_a_terminal_obeys():
     assert plain_lines("a\r\n\tb\x1b[2J\n  c\x85d\x9b") == ["a", "        b [2J", "  c", "d"]
+
+
+def test_a_duration_is_told_in_the_unit_that_is_read_at_once():
+    told = {59: "59 s", 5_940: "99 min", 6_000: "1 h 40 min", 172_740: "47 h 59 min", 273_600: "3 d 4 h"}
+    assert {seconds: duration(seconds) for seconds in told} == told
+    assert duration(172_800) == "2 d 0 h"

@@ -113,8 +113,9 @@ def test_update_follows_the_folder_of_the_index(inside: Inside, notes: Path, wor
         assert any(fnmatch(path, pattern.replace("NAME", "notes")) for pattern in WRITES["update"]), path
 
 
+@pytest.mark.parametrize("answers", [True, False], ids=["a yes", "--yes"])
 def test_update_asks_before_more_than_half_of_an_index_goes(
-    inside: Inside, notes: Path, monkeypatch: pytest.MonkeyPatch
+    inside: Inside, notes: Path, monkeypatch: pytest.MonkeyPatch, answers: bool
 ):
     for path in sorted(notes.iterdir())[:30]:
         path.unlink()
@@ -127,8 +128,22 @@ def test_update_asks_before_more_than_half_of_an_index_goes(
     assert ran.code == 1
     assert re.search(rf"{what}\? \[y/N\]: ?rsearch: nothing was done\n$", ran.err)
     assert inside.run("info", "notes", "--json").json["rows"] == 40
-    ran = inside.run("update", "notes", "--yes")
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n") if answers else io.StringIO())
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: answers)
+    ran = inside.run("update", "notes", *(() if answers else ("--yes",)))
     assert ran.out.splitlines()[1] == "30 removed, 10 unchanged; 0 texts embedded"
+
+
+def test_ids_to_delete_may_come_from_stdin_and_documents_only_from_a_pipe(
+    inside: Inside, notes: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sys.stdin", io.StringIO("03.txt\r\n\n04.txt\n"))
+    ran = inside.run("delete", "notes", "-", "05.txt", "--yes")
+    assert ran.out.startswith("notes: deleted 3 documents, 37 left")
+    errs(inside.run("delete", "notes", "-", "--yes"), 2, "id")  # stdin has no more
+    for words in (("add", "notes", "-"), ("build", "files", "-", "--name", "x")):
+        monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+        errs(inside.run(*words), 2, "stdin is not a pipe: send JSON lines to it, or name files")
 
 
 def test_update_refuses_in_one_line_what_it_cannot_follow(inside: Inside, notes: Path):

@@ -122,6 +122,8 @@ def mcp(
         from resizable_search.service.server import captured_log
 
     pool = IndexPool(home_of(home), index or (), threads=threads, engine=engine)
+    if sys.stdin is None:
+        raise RsearchError("stdin is closed: let an assistant's program start this command, and speak to it")
     if sys.stdin.isatty():
         note("waiting for an assistant on stdin: see `rsearch mcp --help` (Ctrl-C stops)")
     with captured_log("mcp", note):

@@ -276,6 +276,9 @@ def test_a_file_that_cannot_be_changed_is_left_as_it_was(inside: Inside, home: P
     write(home, "index = \n")
     errs(inside.run("config", "set", "query.k", 7), 1, "is not TOML", "correct the file")
     assert (home / "rsearch.toml").read_text() == "index = \n"
+    write(home, "query = 3\n")
+    errs(inside.run("config", "set", "query.k", 7), 1, "query is not a table: correct the file")
+    assert (home / "rsearch.toml").read_text() == "query = 3\n"
 
 
 def test_every_setting_is_listed_with_where_it_comes_from(inside: Inside, home: Path):

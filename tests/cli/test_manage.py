@@ -1,13 +1,19 @@
 """`rsearch list`, `info`, `remove` and `doctor`."""
 
+import io
 import json
 import re
 
 import pytest
 
+from resizable_search.admin import doctor
+from resizable_search.engine import kernel_cache
+from resizable_search.engine.numpy_engine import NumpyEngine
+from resizable_search.errors import RsearchError
+from resizable_search.evaluate import timing
 from resizable_search.store.layout import NAMES
 from resizable_search.system import build_lock
-from tests.cli.conftest import ROWS, Inside, Machine, Ran, Shelf, closed_address, errs
+from tests.cli.conftest import ROWS, Inside, Machine, Ran, Shelf, closed_address, errs, errs_at_last
 from tests.cli.test_damage import edit_manifest
 from tests.cli.test_help import COMMANDS
 
@@ -217,6 +223,82 @@ def test_warm_says_what_it_did(machine: Machine, warmed: Ran):
     assert re.fullmatch(r"(the kernels are already|\d+ kernels) compiled\n", warmed.out)
     assert machine.run("warm").out == "the kernels are already compiled\n"
     errs(machine.run("warm", "nothing"), 1, "no index")
+
+
+@pytest.fixture
+def cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No kernel is compiled, none can be, and every index is large enough for them."""
+    monkeypatch.setattr(kernel_cache, "_load_kernels", kernel_cache._load_kernels.__wrapped__)
+    monkeypatch.setattr(kernel_cache, "is_warm", lambda: False)
+    monkeypatch.setattr(kernel_cache, "WORTH_COMPILING", 0)
+    monkeypatch.setattr(kernel_cache, "_CHILD", "print('numba cannot be used here: no compiler')")
+
+
+@pytest.mark.usefixtures("cold")
+def test_without_kernels_every_command_works_and_says_that_it_is_slower(inside: Inside, monkeypatch):
+    note = (
+        r"^rsearch: the compiled kernels are not ready here \(%s\): numpy searches, more slowly; `rsearch w"
+    )
+    for name, value in {"LOOP_SECONDS": 0.001, "SECONDS": 0.01, "LONGEST": 0.02, "ENOUGH": 4}.items():
+        monkeypatch.setattr(timing, name, value)
+    for module in ("tune", "plan_space"):
+        monkeypatch.setattr(f"resizable_search.evaluate.{module}.SECONDS", 0.01)
+    ran = inside.run("build", "pydoc", "--embedder", "wordllama", "--dims", 64)
+    assert ran.code == 0
+    assert re.search(note % "numba cannot be used here: no compiler", ran.err, re.MULTILINE)
+    (inside.folder / "queries.jsonl").write_text('{"_id": "q", "text": "text of a"}\n')
+    (inside.folder / "judged.tsv").write_text("query-id\tcorpus-id\tscore\nq\ta1\t1\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO("text of a\n"))
+    judged = ("-i", "pydoc", "--queries", "queries.jsonl", "--qrels", "judged.tsv")
+    for command in (
+        ("bench", "--sample", 5),
+        ("tune", "--sample", 4),
+        ("eval", *judged),
+        ("query", "-", "--json"),
+    ):
+        ran = inside.run(*command)
+        assert ran.code == 0, ran
+        assert re.search(note % "its kernels are not compiled yet", ran.err, re.MULTILINE), ran
+    errs_at_last(inside.run("warm"), 1, "numba cannot be used here: no compiler; numpy searches, more slowly")
+
+
+@pytest.mark.usefixtures("cold")
+def test_the_doctor_tells_of_an_unfinished_build_a_full_disk_and_missing_kernels(inside: Inside, monkeypatch):
+    monkeypatch.setattr("resizable_search.corpora.hub.HubCorpus.check", lambda _: "it answers")
+    monkeypatch.setattr("resizable_search.admin.doctor.free_bytes", lambda _: 700_000_000)
+    monkeypatch.setattr(doctor, "is_warm", lambda: False)
+    (inside.home / ".building" / "half").mkdir(parents=True)
+    (inside.home / ".building" / "half" / NAMES.work).touch()
+    ran = inside.run("doctor", "--json")
+    found = {check["what"]: (check["state"], check["words"]) for check in ran.json}
+    assert ran.code == 0
+    assert found["build half"] == ("ok", "not finished: run its build command again to resume")
+    state, words = found["disk"]
+    assert state == "not set up"
+    assert words.startswith("0.7 GB free at ")
+    assert "building wiki100k needs about 1.2 GB: free some, or choose another home" in words
+    state, words = found["kernels"]
+    assert (state, words) == (
+        "not set up",
+        "the compiled engine cannot run (its kernels are not compiled yet), and numpy is slower: compile it "
+        "with `rsearch warm`",
+    )
+    monkeypatch.setattr(doctor, "is_warm", lambda: True)  # they were compiled, and do not load
+    ran = inside.run("doctor", "--json")
+    assert ran.code == 1
+    assert {check["what"] for check in ran.json if check["state"] == "wrong"} == {"kernels"}
+
+
+def test_the_doctor_finds_an_engine_that_is_wrong(monkeypatch):
+    def swapped(engine, parts, queries, precision, k):
+        result = scan(engine, parts, queries, precision, k)
+        result.top.rows[:, :2] = result.top.rows[:, 1::-1]
+        return result
+
+    scan = NumpyEngine.scan
+    monkeypatch.setattr(NumpyEngine, "scan", swapped)
+    with pytest.raises(RsearchError, match="the numpy engine returns wrong rows here: install it again"):
+        doctor._kernels()
 
 
 INDEXED = [path for path, command in COMMANDS.items() if any(one.name == "index" for one in command.params)]

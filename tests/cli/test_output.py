@@ -3,14 +3,17 @@
 import csv
 import io
 import json
+import re
+import sys
 import webbrowser
 
 import pytest
 import typer
 
+from resizable_search import build_index
 from resizable_search.cli.main import app
 from resizable_search.errors import DocumentNotFoundError, RsearchError, UsageError
-from tests.cli.conftest import Shelf, errs
+from tests.cli.conftest import Inside, Shelf, errs
 
 
 @pytest.fixture
@@ -52,6 +55,27 @@ def test_fields_and_a_least_score(run):
     assert len(hits_above[0]["snippet"]) <= 202
     with pytest.raises(UsageError, match="unknown field 'no': choose among rank, row"):
         run(*QUERY, "--fields", "id,no")
+
+
+def test_fields_on_a_terminal_are_columns_of_a_table(run, monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert run(*QUERY, "--fields", "rank,id").splitlines()[0].split() == ["rank", "id"]
+
+
+def test_a_text_that_others_have_too_is_shown_once_and_a_field_that_a_hit_lacks_is_empty(inside: Inside):
+    texts = [{"text": "a note", "year": 1999}, *["word1 of a tree"] * 3, " "]
+    build_index("both", texts, home=inside.home).close()
+    table = inside.run("query", "tree", "--format", "table").out
+    assert "+2" in table.splitlines()[1]
+    assert "\n+n: n or more others with the same text\n" in table
+    hits = csv.DictReader(
+        io.StringIO(inside.run("query", "a note", "--format", "csv", "--fields", "id,year").out)
+    )
+    assert [(hit["id"], hit["year"]) for hit in hits] == [("0", "1999"), ("1", "")]
+    assert re.search(
+        r"^documents +4; 5 read from the corpus, 1 left out$", inside.run("info").out, re.MULTILINE
+    )
 
 
 def test_an_expression_narrows_a_query_down(run):

@@ -1,12 +1,14 @@
 """`rsearch serve`: where it listens, whom it lets ask, and how it stops."""
 
 import http.client
+import io
 import json
 import os
 import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -217,3 +219,15 @@ def test_without_the_extra_it_says_what_to_install(machine: Machine, tmp_path):
         "pip install ",
         "[serve]",
     )
+
+
+@pytest.mark.parametrize("is_terminal", [True, False], ids=["terminal", "pipe"])
+def test_whoever_starts_mcp_by_hand_is_told_who_speaks_to_it(inside: Inside, monkeypatch, is_terminal: bool):
+    monkeypatch.setattr("resizable_search.service.mcp.run_stdio", lambda pool: 0)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: is_terminal)
+    ran = inside.run("mcp")
+    waiting = "rsearch: waiting for an assistant on stdin: see `rsearch mcp --help` (Ctrl-C stops)\n"
+    assert (ran.code, ran.out, ran.err) == (0, "", waiting if is_terminal else "")
+    monkeypatch.setattr("sys.stdin", None)  # as `<&-` leaves it
+    errs(inside.run("mcp"), 1, "stdin is closed: let an assistant's program start this command")

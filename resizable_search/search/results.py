@@ -1,7 +1,8 @@
 """What a search takes and what it returns, as values: its options, and the hits of an answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from resizable_search.engine.plan import MODES, Plan, check_recall
@@ -199,16 +200,11 @@ def scored_documents(
     top: "Top", query: int, documents: Mapping[int, "StoredDocument"]
 ) -> list[ScoredDocument]:
     """The best rows of one of the queries that are among these documents by row."""
-    scored = []
-    pairs = zip(top.rows[query].tolist(), top.scores[query].tolist(), strict=True)
-    for place, (row, score) in enumerate(pairs):
-        if row in documents:
-            ranks = None
-            if top.ranks is not None:
-                by_meaning, by_words = top.ranks[query, place].tolist()
-                ranks = {"dense": by_meaning or None, "lexical": by_words or None}
-            scored.append(ScoredDocument(score, documents[row], ranks))
-    return scored
+    both: Iterable[Any] = repeat(None)
+    if top.ranks is not None:
+        both = ({"dense": d or None, "lexical": w or None} for d, w in top.ranks[query].tolist())
+    found = zip(top.rows[query].tolist(), top.scores[query].tolist(), both, strict=False)
+    return [ScoredDocument(score, documents[row], ranks) for row, score, ranks in found if row in documents]
 
 
 def best_of_each(scored: Sequence[ScoredDocument], k: int) -> list[ScoredDocument]:

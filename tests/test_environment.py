@@ -10,7 +10,7 @@ import pytest
 from resizable_search.corpora import hub_client
 from resizable_search.embedders.nomic import NomicEmbedder
 from resizable_search.embedders.openai import OpenAIEmbedder
-from resizable_search.environment import install_command, unusable_setting
+from resizable_search.environment import install_command, needs, unusable_setting
 from resizable_search.errors import EmbedderError, HubError
 
 CERTIFICATES = certifi.where()
@@ -111,3 +111,8 @@ def test_an_extra_is_installed_from_where_the_package_came(monkeypatch, tmp_path
     (tmp_path / "pip").touch(mode=0o755)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     assert install_command("serve") == "pip install 'resizable_search[serve]'"
+
+
+def test_a_mistake_of_this_package_is_not_taken_for_a_missing_library():
+    with pytest.raises(ImportError, match="^cannot import name"), needs("ray"):
+        from resizable_search.errors import NoSuchError  # noqa: F401

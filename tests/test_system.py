@@ -16,7 +16,7 @@ from resizable_search.search.index import open_index
 from resizable_search.store import reader
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.verify import _Examination
-from resizable_search.system import exhausted, raise_limit
+from resizable_search.system import exhausted, raise_limit, remove_folder
 from tests.support import index_of
 
 
@@ -140,3 +140,10 @@ def test_other_errors_are_of_no_limit():
     assert exhausted(ImportError("no module named x")) is None
     assert exhausted(RuntimeError("a mistake of ours")) is None
     assert exhausted(None) is None
+
+
+def test_of_a_link_the_link_is_removed_and_not_what_it_leads_to(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    remove_folder(tmp_path / "link")
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]

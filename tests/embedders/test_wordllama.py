@@ -103,6 +103,30 @@ def test_a_damaged_file_is_told(tmp_path, monkeypatch):
         embedder.embed(["a"], "search_query")
 
 
+def test_a_damaged_table_or_a_package_that_is_gone_is_told(tmp_path, monkeypatch):
+    embedder = WordLlamaEmbedder()
+    (tmp_path / "broken").write_bytes(b"not a table")
+    embedder._paths = (tmp_path / "broken", embedder._paths[1])
+    with pytest.raises(
+        EmbedderError, match=r"^cannot read the data of the package wordllama .*: reinstall it$"
+    ):
+        embedder.embed(["a"], "search_query")
+    monkeypatch.setattr(wordllama, "PACKAGE", "no-such-package")
+    with pytest.raises(
+        EmbedderError, match="the package no-such-package is missing or has other files: rein"
+    ):
+        WordLlamaEmbedder()
+
+
+def test_an_installation_that_records_no_hashes_is_the_same_model(monkeypatch):
+    recorded = WordLlamaEmbedder().spec
+    files = wordllama._files()
+    for path in files.values():
+        path.hash = None
+    monkeypatch.setattr(wordllama, "_files", lambda: files)
+    assert WordLlamaEmbedder().spec == recorded
+
+
 @pytest.mark.parametrize(("text", "notes"), [("今天天气很好我们去公园", 1), ("the weather is fine", 0)])
 def test_texts_of_a_language_that_it_does_not_know_are_told_once(text, notes):
     embedder, told = WordLlamaEmbedder(), []

@@ -147,6 +147,14 @@ def test_one_query_has_no_interval(index):
     assert [m.overlap_ci for m in report.measurements] == [None, None]
 
 
+def test_queries_that_say_nothing_are_refused_with_what_helps(tmp_path, index):
+    zeros = "the rows drawn from made are all zero vectors: give `queries`"
+    with index_of(np.zeros((5, 8), np.float32), tmp_path) as empty, pytest.raises(UsageError, match=zeros):
+        sample_queries(empty, 3)
+    with pytest.raises(UsageError, match="queries.txt has no query: put one a line"):
+        text_queries(index, [], "queries.txt")
+
+
 def test_an_index_of_one_row_loses_nothing(tmp_path):
     with index_of(np.ones((1, 8), np.float32), tmp_path, dims=(4, 8)) as single:
         report = run_bench(single, sample_queries(single))

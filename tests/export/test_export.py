@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from resizable_search.build.build import compact
+from resizable_search.build.build import build, compact
 from resizable_search.build.delete import delete
+from resizable_search.build.workspace import BuildOptions
 from resizable_search.errors import BuildStoppedError, IndexBusyError, RsearchError, StorageError, UsageError
 from resizable_search.export.base import SearchCheck
 from resizable_search.export.export import FORMATS, export, staging
@@ -16,7 +17,7 @@ from resizable_search.export.parquet import ParquetFormat
 from resizable_search.store.layout import Home
 from tests.build.changes.conftest import Place
 from tests.hostile.disk import cannot_mount, mounted
-from tests.support import articles, index_of
+from tests.support import ListCorpus, TableEmbedder, articles, index_of
 
 
 def lying(folder: Path) -> dict[str, bytes]:
@@ -44,6 +45,20 @@ def test_an_index_is_not_written_into(made, tmp_path):
     (tmp_path / "link").symlink_to(made.folder)
     with pytest.raises(UsageError, match="is in the folder of the index made"):
         export(made.folder, tmp_path / "link" / "x.parquet")
+
+
+def test_no_export_is_written_into_another_index(made, tmp_path):
+    index_of(np.eye(9, 8, dtype=np.float32), tmp_path, "other").close()
+    words = f"{tmp_path / 'other' / 'x.parquet'} is in the folder of the index other: "
+    with pytest.raises(UsageError, match=words):
+        export(made.folder, tmp_path / "other" / "x.parquet")
+
+
+def test_the_readme_of_a_centred_index_says_so(tmp_path):
+    home = Home(tmp_path)
+    build(ListCorpus(articles(30)), TableEmbedder(centred=True), home, BuildOptions("made", dims=(16,)))
+    readme = (export(home.index("made"), tmp_path / "x", "datasets", dim=16).path / "README.md").read_text()
+    assert "subtract the mean of its numbers, take the first 16" in " ".join(readme.split())
 
 
 def test_a_place_that_cannot_be_is_refused(made, tmp_path):

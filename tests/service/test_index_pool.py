@@ -190,3 +190,13 @@ def test_opening_fails_for_one_and_is_tried_again_by_the_next(home, monkeypatch)
     with pool.lend("made") as index:
         assert np.isfinite(index.query("tree leaf", k=1)[0].score)
     pool.close()
+
+
+def test_a_request_that_names_no_index_means_the_users_or_the_only_one(monkeypatch):
+    monkeypatch.delenv("RSEARCH_INDEX", raising=False)
+    assert IndexPool.default_of(["notes"]) == "notes"
+    assert IndexPool.default_of(["mails", "notes"]) is None
+    assert IndexPool.default_of(["notes", "wiki100k"]) == "wiki100k"
+    monkeypatch.setenv("RSEARCH_INDEX", "notes")
+    assert IndexPool.default_of(["notes", "wiki100k"]) == "notes"
+    assert IndexPool.default_of(["mails", "wiki100k"]) == "wiki100k"

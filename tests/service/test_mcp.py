@@ -500,6 +500,8 @@ def test_whatever_came_before_the_end_of_stdin_is_answered(home):
     lines = [
         *map(json.dumps, HELLO),
         json.dumps({"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": search}),
+        " ",
+        json.dumps({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 99}}),
         "no JSON",
         json.dumps({"jsonrpc": "1.0", "id": 4, "method": "ping"}),
         '{"jsonrpc": "2.0", "id": 5, "method": "tools/call", "params": {"name": "\\ud800"}}',
@@ -517,6 +519,25 @@ def test_whatever_came_before_the_end_of_stdin_is_answered(home):
     assert set(answers) == {1, 2, 3, 4, 5, None}
     assert "result" in answers[3], answers[3]
     assert [answers[id_]["error"]["code"] for id_ in (None, 4, 5)] == [-32700, -32600, -32600]
+
+
+def test_a_client_that_ends_without_closing_stdin_ends_the_command_quietly(home):
+    with subprocess.Popen(
+        [sys.executable, "-m", "resizable_search", "mcp", "--engine", "numpy"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(home),
+    ) as process:
+        try:
+            process.stdout.close()
+            process.stdin.write("".join(f"{json.dumps(message)}\n" for message in HELLO))
+            process.stdin.flush()
+            assert process.wait(PATIENCE) == 0
+            assert all(line.startswith("rsearch: ") for line in process.stderr)  # of the SDK
+        finally:
+            process.kill()
 
 
 def test_an_index_that_is_not_there_is_told_at_once(home, capsys):

@@ -1,5 +1,6 @@
 """Expressions of users: what they choose, and that nothing else passes."""
 
+import shutil
 import sqlite3
 import threading
 from contextlib import closing
@@ -13,12 +14,12 @@ from resizable_search.corpora.base import Document
 from resizable_search.engine import vectors
 from resizable_search.engine.base import NO_ROW
 from resizable_search.engine.vectors import Tier, quantise, quantise_queries
-from resizable_search.errors import DocumentNotFoundError, RsearchError, UsageError
+from resizable_search.errors import DocumentNotFoundError, IndexFormatError, RsearchError, UsageError
 from resizable_search.search.index import open_index
 from resizable_search.search.results import SearchOptions
 from resizable_search.store import filter as selection
-from resizable_search.store.filter import MOST_KEPT, Filter
-from resizable_search.store.layout import Home
+from resizable_search.store.filter import MOST_KEPT, MOST_KEYS, Filter
+from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.reader import IndexReader
 from resizable_search.store.sql_authorizer import SqlAuthorizer
 from tests.support import ListCorpus, TableEmbedder, delete_rows, one_bit_scores, oracle
@@ -159,6 +160,7 @@ def test_an_expression_is_true_of_these_rows(conditions, expression, true):
         "",
         " \n",
         "(" * 5000 + "1" + ")" * 5000,
+        "(" * 81 + "1" + ")" * 81,
         "NOT " * 2000 + "1",
         " OR ".join(["year = 1"] * 5000),
         "-" * 9999 + "1",
@@ -255,6 +257,26 @@ def test_the_last_few_expressions_are_kept_unless_they_ask_the_time(conditions):
         conditions.select(f"year = {year}")
     assert conditions.select("year = 1990") is not first
     assert conditions.select("year < date('now')") is not conditions.select("year < date('now')")
+
+
+def test_more_keys_than_sqlite_has_columns_for_are_refused_and_a_huge_number_is_compared(tmp_path):
+    keys = [f"k{number}" for number in range(MOST_KEYS + 1)]
+    wide = [Document("a", "", "", "one", dict.fromkeys(keys, 1)), Document("b", "", "", "two", {ODD: 10**30})]
+    build(ListCorpus(wide), TableEmbedder(), Home(tmp_path), BuildOptions("wide", dims=(16,)))
+    with closing(IndexReader(tmp_path / "wide")) as reader, closing(Filter(reader)) as made:
+        with pytest.raises(UsageError, match=r"may name 1,001 metadata keys: 1,000 are allowed$"):
+            made.select("+".join(keys))
+        assert chosen(made, "k7 = 1") == [0]
+        assert chosen(made, '"odd ""k\'ey" > 1e29') == [1]
+
+
+def test_documents_that_are_overwritten_are_damage_and_no_mistake_of_the_expression(home, tmp_path):
+    folder = shutil.copytree(home / "made", tmp_path / "made")
+    path = folder / NAMES.documents
+    with closing(IndexReader(folder)) as reader, closing(Filter(reader)) as made:
+        path.write_bytes(path.read_bytes()[:100] + b"\xff" * (path.stat().st_size - 100))
+        with pytest.raises(IndexFormatError, match=r"^\S+documents.sqlite .*`restart`"):
+            made.select("year = 1999")
 
 
 def test_the_documents_stay_writable_by_nobody(conditions):

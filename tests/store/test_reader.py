@@ -123,6 +123,13 @@ def test_a_manifest_that_makes_no_sense_is_refused(folder, changes):
         read_all(folder)
 
 
+def test_a_part_that_is_listed_twice_is_refused(folder):
+    (part,) = read_manifest(folder).to_json()["parts"]
+    rewritten(folder, rows=2 * part["rows"], parts=[part, {**part, "path": "parts/2"}])
+    with pytest.raises(IndexFormatError, match="two of its parts have the same documents"):
+        read_manifest(folder)
+
+
 @pytest.mark.parametrize(
     "embedder",
     [{}, {"kind": "x", "model": [], "width": 96}, {"kind": "x", "model": "x", "width": 96, "foo": 1}],

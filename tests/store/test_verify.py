@@ -11,8 +11,8 @@ from resizable_search.build.workspace import BuildOptions
 from resizable_search.errors import IndexFormatError
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import Manifest, file_entry, read_manifest
-from resizable_search.store.verify import last_verified, repair, verify
-from tests.support import ListCorpus, TableEmbedder, articles, delete_rows
+from resizable_search.store.verify import SAMPLED_AT_ONCE, last_verified, repair, verify
+from tests.support import ListCorpus, TableEmbedder, articles, delete_rows, index_of
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +142,30 @@ def test_rows_that_are_no_unit_vectors_are_found(home, value, words):
     assert (damage.file, damage.kind) == ("96.npy", "vectors")
     assert "row 7" in damage.wrong
     assert words in damage.wrong
+
+
+def test_of_a_large_part_a_sample_is_compared(tmp_path, monkeypatch):
+    monkeypatch.setattr("resizable_search.store.verify.SAMPLED_ROWS", 2 * SAMPLED_AT_ONCE)
+    rows = np.random.default_rng(0).standard_normal((4 * SAMPLED_AT_ONCE - 9, 8)).astype(np.float32)
+    index_of(rows, tmp_path, dims=(4,)).close()
+    home = Home(tmp_path)
+    assert verify("made", home).damaged == ()
+    derived = np.load(home.index("made") / "4.npy", mmap_mode="r+")
+    derived[:] = np.roll(derived, 1, axis=0)
+    relist(home, "4.npy")
+    assert [(damage.file, damage.kind) for damage in verify("made", home).damaged] == [("4.npy", "derived")]
+
+
+def test_a_folder_for_a_file_and_a_bitmap_of_other_rows_are_told(home):
+    folder = home.index("made")
+    bitmap = read_manifest(folder).parts[0].bitmap
+    (folder / bitmap).write_bytes(bytes(len((folder / bitmap).read_bytes())))
+    relist(home, bitmap)
+    (folder / "64.npy").unlink()
+    (folder / "64.npy").mkdir()
+    wrong = {damage.file: damage.wrong for damage in verify("made", home).damaged}
+    assert wrong[bitmap] == "it is no bitmap of 60 rows with 1 of them deleted"
+    assert wrong["64.npy"] == "it is not a file"
 
 
 def test_a_manifest_of_other_white_space_is_not_as_it_was_written(home, whole):

@@ -69,6 +69,23 @@ def test_an_address_without_a_cluster_is_told_in_seconds(ray, monkeypatch):
         pass
 
 
+def test_a_local_cluster_that_does_not_start_is_told_with_where_to_look(ray, monkeypatch):
+    begun = {}
+
+    def init(address, **options):
+        begun.update(options)
+        raise RuntimeError("The node failed to start:\n  no space in /dev/shm")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setenv("RAY_worker_niceness", "7")
+    problem = (
+        "cannot join the Ray cluster at local: The node failed to start: no space in /dev/shm; look at its"
+    )
+    with pytest.raises(ClusterError, match=f"^{problem}"), connected(RayOptions("local", 64)):
+        pass
+    assert (begun["include_dashboard"], begun["num_cpus"] >= 64) == (False, True)
+
+
 def test_without_ray_its_installation_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     with (

@@ -2,6 +2,8 @@
 
 import importlib.util
 import sys
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -137,3 +139,75 @@ def test_a_model_that_cannot_be_loaded_is_told(tmp_path):
     with pytest.raises(EmbedderError, match="cannot load .*; check `model`, and the network") as caught:
         SentenceTransformersEmbedder(model=str(tmp_path)).check()
     assert "\n" not in str(caught.value)
+
+
+class Library:
+    """A stand-in for `SentenceTransformer`: what the library does with these models, as it says it."""
+
+    prompts: ClassVar[dict[str, str]] = {"query": "query: ", "document": ""}
+    device, max_seq_length, tokenizer = "cpu", None, None
+
+    def __init__(self, where: str) -> None:
+        if where == "own-code":
+            raise ValueError("Loading own-code requires you to set\n`trust_remote_code=True` to run its code")
+        if where == "gone":
+            raise OSError("gone is not a local folder,\nand no model on the hub")
+        self.where = where
+
+    def get_embedding_dimension(self) -> int | None:
+        return None if self.where == "clip" else 4
+
+    def encode_query(self, texts, prompt, **_):
+        if self.where == "large":
+            raise RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB")
+        return np.array([[len(prompt + text), 1, 2, 3] for text in texts], np.float32)
+
+    encode_document = encode_query
+
+
+@pytest.fixture
+def library(monkeypatch):
+    """Instead of the library and its gigabyte of torch; its own progress bars are turned off."""
+    silenced = []
+    logging = SimpleNamespace(
+        disable_progress_bar=lambda: silenced.append("bars"),
+        set_verbosity_error=lambda: silenced.append("warnings"),
+    )
+    monkeypatch.setitem(sys.modules, "sentence_transformers", SimpleNamespace(SentenceTransformer=Library))
+    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(utils=SimpleNamespace(logging=logging)))
+    monkeypatch.setitem(sys.modules, "transformers.utils", SimpleNamespace(logging=logging))
+    return silenced
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (
+            "own-code",
+            "own-code brings its own code, which rsearch does not run: serve it and use `embedder=opena",
+        ),
+        (
+            "gone",
+            "cannot load gone: gone is not a local folder, and no model on the hub; check `model`, and the",
+        ),
+        ("clip", "clip makes no vectors of texts: choose another `model`"),
+        (
+            "large",
+            "large cannot embed: CUDA out of memory. Tried to allocate 2 GiB; free memory, or choose a sm",
+        ),
+    ],
+)
+def test_what_the_library_cannot_do_is_told_in_one_line(library, model, words):
+    with pytest.raises(EmbedderError) as caught:
+        SentenceTransformersEmbedder(model=model).embed(["a text"], "search_query")
+    assert str(caught.value).startswith(words)
+    assert "\n" not in str(caught.value)
+
+
+def test_texts_are_embedded_with_the_prompt_of_their_task_and_without_the_librarys_noise(library):
+    embedder = SentenceTransformersEmbedder(model="mine")
+    assert embedder.check() == "mine runs on cpu"
+    assert library == ["bars", "warnings"]
+    assert embedder.embed(["ab"], "search_query")[0, 0] == len("query: ab")
+    assert embedder.embed(["ab"], "search_document")[0, 0] == len("ab")
+    assert embedder.spec.width == 4

@@ -25,6 +25,7 @@ from resizable_search.errors import (
     IndexBusyError,
     IndexFormatError,
     IndexNotFoundError,
+    NoCredentialsError,
     QuotaError,
     RefusedTextError,
     ServiceError,
@@ -34,7 +35,7 @@ from resizable_search.errors import (
 from resizable_search.progress import Progress
 from resizable_search.search.index import open_index
 from resizable_search.store import writer
-from resizable_search.store.layout import NAMES, Home
+from resizable_search.store.layout import NAMES, Home, resolve_index
 from resizable_search.store.manifest import read_manifest
 from resizable_search.system import build_lock
 from tests.support import ListCorpus, TableEmbedder, articles
@@ -283,6 +284,23 @@ def test_other_options_for_a_name_that_is_taken_are_refused_with_both_values(hom
     assert read_manifest(home.index("made")).rows == 10
 
 
+def test_without_a_key_another_embedder_is_proposed_for_a_new_index_alone(home):
+    class Locked(TableEmbedder):
+        def check(self):
+            raise NoCredentialsError("no key", "set KEY", "log in")
+
+    with pytest.raises(
+        NoCredentialsError, match="^no key: add `embedder=wordllama`, which needs none, set KEY, or"
+    ):
+        run(home, embedder=Locked())
+    run(home, limit=20)
+    for options in ({"limit": 40}, {"limit": 30}):
+        with pytest.raises(NoCredentialsError, match="^no key: set KEY, or log in$"):
+            run(home, embedder=Locked(), **options)
+    with pytest.raises(NoCredentialsError, match="add `embedder=wordllama`"):
+        run(home, embedder=Locked(), restart=True)
+
+
 def test_restart_replaces_the_index_only_when_the_new_one_is_whole(home):
     run(home, articles(30))
     failing = TableEmbedder(model="new")
@@ -387,6 +405,21 @@ def test_a_crash_in_the_last_steps_is_recovered(home, monkeypatch, tmp_path, ste
     whole = Home(tmp_path / "whole")
     run(whole)
     assert contents(home.index("made")) == contents(whole.index("made"))
+
+
+def test_a_reader_waits_for_an_index_that_is_replaced_in_two_steps_but_not_for_ever(home, monkeypatch):
+    run(home, articles(20))
+    aside = home.building("made") / NAMES.replaced
+    aside.parent.mkdir(parents=True)
+    home.index("made").rename(aside)
+    back = threading.Timer(0.02, lambda: aside.rename(home.index("made")))
+    back.start()
+    assert resolve_index("made", home) == home.index("made")
+    back.join()
+    home.index("made").rename(aside)
+    monkeypatch.setattr("resizable_search.store.layout.REPLACED_SECONDS", 0.01)
+    with pytest.raises(IndexNotFoundError, match="^no index in"):
+        resolve_index("made", home)
 
 
 def test_an_index_that_was_put_aside_by_a_build_that_died_is_back_after_the_next(home):

@@ -325,3 +325,12 @@ def test_a_file_whose_name_is_not_utf8_is_followed(inside: Inside):
     assert ran.code == 0, ran
     ids = inside.run("query", "flour", "-i", "n", "--json").json["hits"]
     assert {hit["id"] for hit in ids} <= {"new.txt", "more.txt"}
+
+
+def test_a_dry_run_says_if_the_disk_is_too_small(inside: Inside, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("resizable_search.build.dry_run.free_bytes", lambda folder: 1000)
+    (inside.folder / "a.txt").write_text("a note")
+    ran = inside.run("build", "files", "a.txt", "--dry-run")
+    assert ran.code == 1
+    free = r"^free +1\.0 kB: too little; free some space, or choose another --home$"
+    assert re.search(free, ran.out, re.MULTILINE)

@@ -233,6 +233,20 @@ def test_an_index_goes_on_at_another_address(inside: Inside, endpoint: OpenAISer
     assert endpoint.last_request["input"] == ["search_query: tree"]
 
 
+def test_a_model_may_have_another_name_at_another_address(inside: Inside, endpoint: OpenAIServer):
+    assert inside.run(*FEW, *at(endpoint, "mine")).code == 0
+    with OpenAIServer(models={"renamed": 96}) as other:
+        errs(
+            inside.run("query", "tree", "--base-url", other.base_url),
+            1,
+            "does not serve 'mine'",
+            "or name another with --model",
+        )
+        ran = inside.run("query", "tree", "--base-url", other.base_url, "--model", "renamed")
+        assert ran.code == 0, ran
+        assert other.last_request["model"] == "renamed"
+
+
 def test_another_place_that_is_none_is_told(inside: Inside):
     np.save(inside.folder / "v.npy", np.eye(3, 768, dtype=np.float32))
     assert inside.run("build", "vectors", "v.npy", "--model", "nomic-embed-text-v1.5").code == 0

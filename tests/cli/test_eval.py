@@ -66,10 +66,11 @@ def write(path: Path, lines: list[dict[str, str]]) -> None:
 def test_a_folder_is_built_once_and_judged_as_its_runs_are(inside: Inside, trees: Path):
     ran = inside.run(
         *("eval", trees, *LSA, "--dims", "4", "--rerank", "2", "--plan", "4:12,12", "-k", 3),
-        *("--runs", "runs", "--per-query", "values.tsv", "--json"),
+        *("--runs", "runs", "--per-query", "values.tsv", "--plot", "kept.svg", "--json"),
     )
     assert ran.code == 0, ran
     assert "my trees: 24 documents at" in ran.err
+    assert "nDCG@10" in (inside.folder / "kept.svg").read_text()
     report = ran.json
     assert set(report) == set(EvaluationReport.__dataclass_fields__)
     assert (report["index"], report["rows"], report["k"]) == ("my trees", 24, 3)

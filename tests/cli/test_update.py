@@ -141,6 +141,7 @@ def test_ids_to_delete_may_come_from_stdin_and_documents_only_from_a_pipe(
     ran = inside.run("delete", "notes", "-", "05.txt", "--yes")
     assert ran.out.startswith("notes: deleted 3 documents, 37 left")
     errs(inside.run("delete", "notes", "-", "--yes"), 2, "id")  # stdin has no more
+    errs(inside.run("add", "notes", "-", "x.md"), 2, "stdin cannot be mixed with files: add each by itself")
     for words in (("add", "notes", "-"), ("build", "files", "-", "--name", "x")):
         monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
         errs(inside.run(*words), 2, "stdin is not a pipe: send JSON lines to it, or name files")

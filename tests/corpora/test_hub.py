@@ -316,3 +316,12 @@ def test_shards_are_cut_of_rows_in_file_order_alone(client: Client) -> None:
             columns = {"id": "name", "text": "body"}
             next(corpus("some/lines", None, optional=["title", "url"], columns=columns, shard="1/2").blocks())
         """)
+
+
+def test_a_build_stays_at_the_commit_that_it_began_with_unless_another_is_asked_for():
+    begun = {"kind": "hub", "repo": "o/n", "revision": "c0ffee"}
+    corpus, other = HubCorpus(repo="o/n"), HubCorpus(repo="o/other")
+    asked = HubCorpus(repo="o/n", revision="main")
+    for one in (corpus, asked, other):
+        one.pin(begun)
+    assert [one._sha for one in (corpus, asked, other)] == ["c0ffee", None, None]

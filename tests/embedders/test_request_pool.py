@@ -224,6 +224,11 @@ def test_nothing_is_repeated_once_the_work_has_ended():
     assert sent == []
 
 
+def test_a_query_that_is_refused_is_an_error_with_the_services_reason():
+    with pytest.raises(RefusedTextError, match="^it has no words$"):
+        embed_all(failing(RefusedTextError("it has no words")), ["?"], "search_query")
+
+
 def test_no_text_is_no_request():
     embedder = TableEmbedder()
     assert embed_all(embedder, [], "search_query").shape == (0, 96)

@@ -9,6 +9,7 @@ import threading
 import time
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 
@@ -211,6 +212,59 @@ def test_a_compilation_that_ends_early_is_an_error(monkeypatch):
     monkeypatch.setattr(kernel_cache, "_CHILD", "raise SystemExit(1)")
     with pytest.raises(kernel_cache.ColdKernelsError, match="their compilation failed"):
         kernel_cache.compile_kernels()
+
+
+def test_a_compilation_that_is_stopped_says_so(monkeypatch):
+    monkeypatch.setattr(kernel_cache, "_load_kernels", kernel_cache._load_kernels.__wrapped__)
+    monkeypatch.setattr(kernel_cache, "is_warm", lambda: False)
+    monkeypatch.setattr(kernel_cache, "_CHILD", "print(1, flush=True); input()")
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(kernel_cache.ColdKernelsError, match="their compilation was stopped"):
+        kernel_cache.compile_kernels(stop=stop)
+
+
+class Failing:
+    """A kernel that numba cannot load."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+
+    def compile(self, signature: object) -> None:
+        raise RuntimeError(self.words)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "words"),
+    [
+        (
+            lambda: Failing("LLVM ERROR:\nbad target"),
+            "numba cannot be used here: RuntimeError: LLVM ERROR: bad target",
+        ),
+        (
+            lambda: Failing("cannot cache function 'f': no locator available for file '/x.py'"),
+            "its kernels can be kept nowhere: set NUMBA_CACHE_DIR to a folder you can write",
+        ),
+        (lambda: numba.njit(lambda x: x + 1), "its kernels are not compiled for this machine"),
+    ],
+    ids=["broken", "nowhere", "another machine"],
+)
+def test_kernels_that_do_not_load_are_told_and_never_compiled_by_a_query(
+    monkeypatch, tmp_path, kernel, words
+):
+    """The folder of the package and the user's cannot be written either, so numba is to use our own."""
+    (tmp_path / "file").touch()
+    folders = (tmp_path / "file" / "package", tmp_path / "file" / "user", tmp_path / "own")
+    monkeypatch.setattr(kernel_cache, "_stamp_paths", lambda: [folder / "stamp.json" for folder in folders])
+    monkeypatch.setattr(kernel_cache, "_load_kernels", kernel_cache._load_kernels.__wrapped__)
+    monkeypatch.setattr(kernel_cache, "is_warm", lambda: True)
+    monkeypatch.setattr("resizable_search.engine.kernels.SIGNATURES", {kernel(): (numba.int64,)})
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    with pytest.raises(kernel_cache.ColdKernelsError) as caught:
+        kernel_cache.load_engine(1)
+    assert str(caught.value) == words
+    assert os.environ["NUMBA_CACHE_DIR"] == str(tmp_path / "own")
 
 
 @pytest.mark.usefixtures("compiled")

@@ -17,7 +17,7 @@ from resizable_search.search.index import open_index
 from resizable_search.search.results import SearchOptions
 from resizable_search.store.layout import Home
 from resizable_search.store.manifest import read_manifest
-from tests.support import ListCorpus, TableEmbedder, index_of
+from tests.support import ListCorpus, TableEmbedder, delete_rows, index_of
 
 FULL = 96
 
@@ -238,6 +238,14 @@ def test_a_plan_that_cannot_be_kept_is_still_told(index, by_bytes):
 def test_an_option_that_makes_no_sense_is_wrong_usage(index, options, words):
     with pytest.raises(UsageError, match=words):
         tune(index, **{"recall": 0.9, **options})
+
+
+def test_an_index_whose_documents_are_all_deleted_is_not_tuned(tmp_path):
+    index_of(resizable(3), tmp_path).close()
+    delete_rows(tmp_path / "made", [0, 1, 2])
+    problem = pytest.raises(UsageError, match="^made has no documents to tune on: build it again$")
+    with open_index("made", home=tmp_path, embedder=TableEmbedder()) as empty, problem:
+        tune(empty, 0.9)
 
 
 def test_a_sample_is_as_large_as_the_target_takes():

@@ -85,8 +85,8 @@ class RayEngine:
         return self._merged(call, len(queries), k)
 
     def truncate(self, rows: Floats, dim: int) -> Floats:
-        """`vectors.truncate` of queries (m, width) float32."""
-        return vectors.truncate(rows, dim)
+        """`vectors.truncate_queries`."""
+        return vectors.truncate_queries(rows, dim)
 
     def _merged(self, call: Callable[[Any, Sequence[int]], Any], m: int, k: int) -> ScanResult:
         """What all actors answer, as one result. Raises ClusterError."""

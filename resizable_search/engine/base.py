@@ -3,7 +3,7 @@
 An engine scans the rows of all parts at one dimension and returns, for each query, the best by the scores
 of one precision. Every engine gives the same rows, scores and order, for one query or many, on one thread or
 many, in one part or many: higher score first, equal scores by lower row. Places without a match have row -1,
-score -inf, and come last. Each score has one value:
+score -inf, and come last. Only `1bit` has no order, as no plan ends with it. Each score has one value:
 
 - `exact` and `float32`: the dot product of the stored float32 row and the normalised float32 query,
   accumulated by `vectors.lane_sum` and rounded to float32: the defined score.
@@ -116,7 +116,7 @@ class Engine(Protocol):
         """The k best of each query's own rows (m, c) int64, ascending. Rows of no part are skipped."""
 
     def truncate(self, rows: Floats, dim: int) -> Floats:
-        """`vectors.truncate` of queries (m, width) float32: (m, dim) float32."""
+        """`vectors.truncate_queries` of (m, width) float32: (m, dim) float32."""
 
 
 def rescore_result(dim: int, precision: Precision, count: int, top: Top) -> ScanResult:

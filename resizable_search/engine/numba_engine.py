@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resizable_search.engine import base
-from resizable_search.engine.base import ScanResult, Top, rescore_result, room_for, row_bytes
+from resizable_search.engine import base, vectors
+from resizable_search.engine.base import ScanResult, rescore_result, room_for, row_bytes
 from resizable_search.engine.numpy_engine import NumpyEngine
 from resizable_search.engine.parts import Parts
 from resizable_search.engine.plan import Precision
 from resizable_search.engine.scheduling import FEW, CandidateBuffers, Scan, parallel_scan, share_queries
-from resizable_search.engine.short_codes import table_limit
 from resizable_search.engine.vectors import Floats, Rows
+from resizable_search.errors import UsageError
 
 ROOM = 1024  # candidates that a buffer holds beyond a few times k; it is compacted when it is full
 MOST_PREFETCHED = 1000  # candidates that the disk is asked for at once, if a scan waited for it
@@ -122,40 +122,33 @@ class NumbaEngine:
 
     def _scan_one_bit(self, parts: Parts, queries: Floats, k: int, dim: int) -> ScanResult:
         """The best by the codes of the first `dim` dimensions."""
-        queries = np.ascontiguousarray(queries[:, :dim])
-        fixed, bytes_of_row = (parts.table("1bit"), dim, table_limit(dim)), row_bytes(dim, "1bit")
-        best = np.empty((len(queries), k), np.uint64)
+        bytes_of_row, top = row_bytes(dim, "1bit"), room_for(len(queries), k)
 
         def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
-            self._kernels.best_words(*buffers.candidates, best[part])
+            self._kernels.best_words(*buffers.candidates, top.scores[part], top.rows[part])
 
         kernel, room = self._kernels.scan_one_bit, 2 * k + 128  # little: so a good bound comes soon
+        fixed = parts.table("1bit"), dim
         scan = Scan(kernel, fixed, [queries], (k,), len(parts), bytes_of_row, room, words=True)
         parallel_scan(scan, len(queries), self.threads, finish)
-        return ScanResult(self._unpacked(best), 0, len(parts) * bytes_of_row, "1bit")
+        return ScanResult(top, 0, len(parts) * bytes_of_row, "1bit")
 
     def _rescore_one_bit(self, parts: Parts, queries: Floats, rows: Rows, k: int) -> ScanResult:
-        fixed = parts.table("1bit"), parts.dim, table_limit(parts.dim)
-        best = np.empty((len(queries), k), np.uint64)
+        fixed, top = (parts.table("1bit"), parts.dim), room_for(len(queries), k)
         counts = []
 
         def work(part: slice) -> None:
-            counts.append(self._kernels.rescore_one_bit(*fixed, queries[part], rows[part], best[part]))
+            best = top.scores[part], top.rows[part]
+            counts.append(self._kernels.rescore_one_bit(*fixed, queries[part], rows[part], *best))
 
         share_queries(len(queries), self.threads, work)
-        return rescore_result(parts.dim, "1bit", sum(counts), self._unpacked(best))
-
-    def _unpacked(self, words: NDArray[np.uint64]) -> Top:
-        """The candidates of `kernels.one_bit` (m, k), unordered, as scores and rows in order."""
-        words.sort(axis=1)
-        top = room_for(*words.shape)
-        self._kernels.unpack(words, top.scores, top.rows)
-        return top
+        return rescore_result(parts.dim, "1bit", sum(counts), top)
 
     def truncate(self, rows: Floats, dim: int) -> Floats:
-        """`vectors.truncate` of queries (m, width) float32."""
+        """`vectors.truncate_queries`."""
         out = np.empty((len(rows), dim), np.float32)
-        self._kernels.truncate(np.ascontiguousarray(rows), dim, out)
+        if not self._kernels.truncate(np.ascontiguousarray(rows), dim, out):
+            raise UsageError(vectors.NOT_FINITE)
         return out
 
 

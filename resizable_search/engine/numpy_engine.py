@@ -116,8 +116,8 @@ class NumpyEngine:
         return rescore_result(parts.dim, precision, scored, gather(best, k))
 
     def truncate(self, rows: Floats, dim: int) -> Floats:
-        """`vectors.truncate` of queries (m, width) float32."""
-        return vectors.truncate(rows, dim)
+        """`vectors.truncate_queries`."""
+        return vectors.truncate_queries(rows, dim)
 
     def _scan_float32(self, parts: Parts, queries: Floats, k: int) -> ScanResult:
         scales, short = zip(*[view.scale_and_short for view in parts.views], strict=True)

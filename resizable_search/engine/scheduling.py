@@ -92,6 +92,9 @@ def run_together(
     If other callers keep the pool busy, tasks that have not begun when task(0) ends are dropped. So each
     task must do whatever work is left. Once all of it `is_done`, nobody waits for the ends of tasks.
     """
+    if threads == 1:
+        task(0)
+        return
     jobs = [_Job(task, number) for number in range(1, threads)]
     for job in jobs:
         _shared_pool().put(job)
@@ -148,8 +151,7 @@ class Scan:
 class CandidateBuffers:
     """Scratch space of some threads for some queries, as kernels take it.
 
-    `candidates`: their rows, keys and counts, or words and counts. `bounds`: lower bounds and how many they
-    are, or the least word that counts.
+    `candidates`: their rows, keys and counts, or words. `bounds`: lower bounds and how many they are.
     """
 
     candidates: tuple[NDArray[Any], ...]
@@ -164,8 +166,7 @@ class CandidateBuffers:
         """Empty buffers."""
         shape, room = (threads, queries), (threads, queries, scan.candidates)
         if scan.words:
-            words = np.empty(room, np.uint64), np.zeros(shape, np.int64)
-            return cls(words, (np.zeros(shape, np.uint64),))
+            return cls((np.zeros(room, np.uint64),), ())
         candidates = np.empty(room, np.int64), np.empty(room), np.zeros(shape, np.int64)
         return cls(candidates, (np.empty((*shape, scan.lower)), np.zeros(shape, np.int64)))
 

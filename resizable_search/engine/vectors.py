@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resizable_search.errors import UsageError
+
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]  # numbers of rows of an index
 
@@ -31,6 +33,7 @@ LEVELS = 127  # the largest code: -127 to 127, so that the negative of a row has
 PADDED = 32  # a query's integers are padded to a multiple of this: compiled loops take it in one step
 MOST_COPIED = 128 << 20  # the most bytes of codes that `Tier.cut` copies into memory
 WORD = 64  # bits of a word of signs
+NOT_FINITE = "a query vector has NaN or infinity in it"
 
 
 def lane_sum(terms: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -80,6 +83,13 @@ def normalise(rows: Floats) -> Floats:
 def truncate(rows: Floats, dim: int) -> Floats:
     """The first `dim` dimensions of each row of (n, d) float32, renormalised: a new (n, dim) float32."""
     return normalise(rows[:, :dim])
+
+
+def truncate_queries(queries: Floats, dim: int) -> Floats:
+    """As `truncate`. Raises UsageError for NaN or infinity anywhere in (m, width) float32."""
+    if not np.isfinite(queries).all():
+        raise UsageError(NOT_FINITE)
+    return truncate(queries, dim)
 
 
 def tamed(rows: NDArray[Any]) -> Floats:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from resizable_search.store.reader import MOST_TRIES, IndexReader
 from resizable_search.store.tuned_plans import StoredPlans
 from resizable_search.text import counted, dimensions, quoted
 
+MOST_PLANS = 100  # that searches by vectors name, and that are kept
 MOST_READ = 1000  # rows that are read to group them; of more, only the best row of each document is read
 
 
@@ -72,6 +74,7 @@ class Index:
         if spec.state_checksum:
             self._embedder.load()
         self.plans = StoredPlans(reader.folder, reader.manifest)  # the tuned plans
+        self._plan_of_vectors = lru_cache(MOST_PLANS)(self._plan_of)
         self._filter = Filter(reader)
         self._executor = Executor(reader, self._chooser.pick, centred=spec.centred)
 
@@ -140,8 +143,8 @@ class Index:
         rows (m, k) int64), best first. Columns without a match have row -1, score -inf; a k above 1,000 gives
         no more columns than there are rows. Raises UsageError.
         """
-        options = SearchOptions(k, dim, rerank, plan, recall, where)
-        return self.run(vectors, self.plan(options, by_vectors=True), k, selection=self.select(where))[0]
+        known = self._plan_of_vectors(self.plans.times_read, k, dim, rerank, plan, recall)
+        return self.run(vectors, known, k, selection=self.select(where))[0]
 
     def search(self, queries: Sequence[str], options: SearchOptions) -> list[Answer]:
         """An answer to each text, by one scan. Raises as `query` does."""
@@ -198,6 +201,12 @@ class Index:
         """The plan that the options mean here; a search by vectors has no words. Raises UsageError."""
         has_words = None if by_vectors else self._executor.has_words
         return plan_of(options, self.name, self.full_dim, self.plans, has_words=has_words)
+
+    def _plan_of(
+        self, _: int, k: int, dim: int | None, rerank: int, plan: Plan | str | None, recall: float | None
+    ) -> Plan:
+        """The plan of a search by vectors; it holds until the tuned plans are read again."""
+        return self.plan(SearchOptions(k, dim, rerank, plan, recall), by_vectors=True)
 
     def run(
         self,

@@ -32,7 +32,9 @@ from resizable_search.store.filter import Selection
 from resizable_search.store.reader import IndexReader, PartReader
 
 MOST_CUT = 4  # dimensions that are not stored and whose parts are cached, which costs memory
+MOST_PLANS = 100  # whose steps are kept
 ROWS_AT_ONCE = 1 << 20  # gathered at once, over all queries: 8 MB of row numbers
+FLOAT32 = np.dtype(np.float32)
 
 EngineMaker = Callable[[IndexReader], Engine]  # makes the engine of an index that is opened
 
@@ -74,6 +76,7 @@ class Executor:
         self._lexical = LexicalIndex(postings, masks) if len(postings) == len(masks) else None
         self._stored_parts = cache(partial(parts_of, reader.parts, reader.dims))
         self._cut_parts = lru_cache(MOST_CUT)(partial(parts_of, reader.parts, reader.dims))
+        self._steps = lru_cache(MOST_PLANS)(self._steps_of)
         self._lock = threading.Lock()
 
     def run(
@@ -185,9 +188,7 @@ class Executor:
         raw = np.array(queries, ndmin=2, copy=None)
         if raw.ndim != 2 or raw.shape[1] != width:
             raise UsageError(f"query vectors have shape (m, {width}) here, not {np.shape(queries)}")
-        full = raw if raw.dtype == np.float32 and not self._centred else vectors.tamed(raw)
-        if not np.isfinite(full).all():
-            raise UsageError("a query vector has NaN or infinity in it")
+        full = raw if raw.dtype == FLOAT32 and not self._centred else vectors.tamed(raw)
         return vectors.centre(full) if self._centred else full
 
     def _run_stages(
@@ -196,33 +197,40 @@ class Executor:
         stats: list[StageStats] = []
         rows_in = self._rows if selection is None else selection.count
         is_gathered = selection is not None and selection.rows is not None
-        engine = self._choose(len(full) * (rows_in if is_gathered else self._rows) * plan.stages[0].dim)
+        engine = self._choose(len(full) * (rows_in if is_gathered else self._rows) * plan.dim)
         result, cut = ScanResult(room_for(len(full), 0), 0, 0, ""), full[:, :0]
-        stages = [replace(s, precision=self._bits) if s.precision == "bits" else s for s in plan.stages]
-        for stage, keep in zip(stages, plan.keeps(k), strict=True):
-            parts = self._parts_at(stage.dim)
-            may_prepare = stage.dim < self._width  # at the full dimension nothing is derived
+        for name, dim, precision, keep in self._steps(plan, k):
+            parts = self._parts_at(dim)
+            may_prepare = dim < self._width  # at the full dimension nothing is derived
             begin, prepared = time.perf_counter(), parts.prepare_seconds if may_prepare else 0.0
-            if cut.shape[1] != stage.dim:
-                cut = engine.truncate(full, stage.dim)
+            if cut.shape[1] != dim:
+                cut = engine.truncate(full, dim)
             rows_out = min(rows_in, keep)
             if len(full) and rows_out:
                 if stats:
                     rows = result.top.rows
                     rows.sort(axis=1)  # so that a cold file is read forwards
-                    result = engine.rescore(parts, cut, stage.precision, rows, rows_out)
+                    result = engine.rescore(parts, cut, precision, rows, rows_out)
                 else:
-                    result = self._first_stage(engine, parts, stage.precision, cut, rows_out, skip, selection)
+                    result = self._first_stage(engine, parts, precision, cut, rows_out, skip, selection)
             seconds = time.perf_counter() - begin
             if may_prepare:  # another search may derive it, too
                 prepared = min(seconds, parts.prepare_seconds - prepared)
-            read = result.read + result.rescored * 4 * stage.dim // max(1, len(full))
-            done = str(stage), rows_in, rows_out, seconds - prepared, read, result.rescored
+            read = result.read + result.rescored * 4 * dim // max(1, len(full))
+            done = name, rows_in, rows_out, seconds - prepared, read, result.rescored
             stats.append(StageStats(*done, result.by, engine.name, result.missing, prepared))
             rows_in = rows_out
         top = _widen(result.top, k)
-        top.missing = list(dict.fromkeys(part for stage in stats for part in stage.missing))
+        if any([stage.missing for stage in stats]):
+            top.missing = list(dict.fromkeys(part for stage in stats for part in stage.missing))
         return top, stats
+
+    def _steps_of(self, plan: Plan, k: int) -> list[tuple[str, int, Precision, int]]:
+        """Of each stage its name, dimension, precision and the rows it keeps."""
+        return [
+            (str(stage), stage.dim, self._bits if stage.precision == "bits" else stage.precision, keep)
+            for stage, keep in zip(plan.stages, plan.keeps(k), strict=True)
+        ]
 
     def _first_stage(
         self,

@@ -123,6 +123,7 @@ class StoredPlans:
         self._manifest = manifest
         self._plans = manifest.plans
         self._parsed: dict[str, TunedPlan] = {}
+        self.times_read = 0
         self.mode = _parse_mode(manifest)  # of a search that names none; None: dense
 
     def get(self, k: int, recall: float) -> TunedPlan | None:
@@ -141,6 +142,7 @@ class StoredPlans:
         now = read_manifest(self._folder)
         if (now.generation, now.parts) == (self._manifest.generation, self._manifest.parts):
             self._plans, self._parsed, self.mode = now.plans, {}, _parse_mode(now)
+            self.times_read += 1
 
     def _parse(self, key: str) -> TunedPlan:
         if key not in self._parsed:

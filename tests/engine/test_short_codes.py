@@ -7,7 +7,7 @@ from resizable_search.engine import numba_engine, short_codes, vectors
 from resizable_search.engine.base import select
 from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.short_codes import CODE_ROWS
-from tests.engine.test_engines import mean_of, unit_rows
+from tests.engine.test_engines import in_order, mean_of, unit_rows
 from tests.support import one_bit_scores
 
 
@@ -32,7 +32,7 @@ def test_every_kind_of_processor_gives_the_same_scores(monkeypatch, features, co
     rows, queries = unit_rows(128, dim, 0, "outliers"), unit_rows(m, dim, 1, "plain")
     codes, tables = short_codes.one_bit(rows, mean_of(rows)), lookup.new_tables(m, lines, "vbmi" in features)
     totals, bounds = np.empty(m, np.float32), np.empty(m, np.float32)
-    lookup.make_tables(queries, short_codes.table_limit(dim), tables, totals)
+    lookup.make_tables(queries, dim, tables, totals)
     meant = np.stack([one_bit_scores(rows[64:], mean_of(rows), query) for query in queries])
     bounds[:] = np.median(meant, axis=1)
 
@@ -85,9 +85,8 @@ def test_a_sample_that_promises_too_much_changes_nothing(engine, k, dim):
     for allowed in (None, np.arange(len(rows)) % 3 > 0):
         may = everything if allowed is None else np.flatnonzero(allowed)
         meant, best = select(scores[may], may, k)
-        top = engine.scan(
-            Parts([view_of(rows, dim, allowed)]), vectors.truncate(rows[:1], dim), "1bit", k
-        ).top
+        parts = Parts([view_of(rows, dim, allowed)])
+        top = in_order(engine.scan(parts, vectors.truncate(rows[:1], dim), "1bit", k).top)
         assert top.rows[0, : len(best)].tolist() == best.tolist()
         np.testing.assert_array_equal(top.scores[0, : len(best)], meant)
         assert (top.rows[0, len(best) :] == -1).all()
@@ -100,10 +99,10 @@ def test_codes_of_a_smaller_dimension_are_copied_where_they_are_few(engine, monk
     near, far = view_of(rows, dim), view_of(rows, dim)
     monkeypatch.setattr("resizable_search.engine.parts.MOST_COPIED", 0)
     assert far.near_codes is far.codes
-    there = engine.scan(Parts([far]), queries, "1bit", 50).top
+    there = in_order(engine.scan(Parts([far]), queries, "1bit", 50).top)
     monkeypatch.undo()
     assert near.near_codes.shape == (5, 2 + -(-dim // 8), CODE_ROWS)
-    here = engine.scan(Parts([near]), queries, "1bit", 50).top
+    here = in_order(engine.scan(Parts([near]), queries, "1bit", 50).top)
     np.testing.assert_array_equal(here.rows, there.rows)
     np.testing.assert_array_equal(here.scores, there.scores)
 
@@ -118,8 +117,9 @@ def test_what_the_kernels_have_no_room_for_is_left_to_numpy(engine, monkeypatch,
         engine.scan(parts, rows[7:8], "1bit", 9),
         engine.rescore(parts, rows[7:8], "1bit", np.arange(200)[None], 9),
     ):
-        assert result.top.rows[0].tolist() == best.tolist()
-        np.testing.assert_array_equal(result.top.scores[0], meant)
+        top = in_order(result.top)
+        assert top.rows[0].tolist() == best.tolist()
+        np.testing.assert_array_equal(top.scores[0], meant)
         assert (result.by, result.read) == ("1bit", 200 * 7)
 
 

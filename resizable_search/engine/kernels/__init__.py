@@ -13,7 +13,7 @@ from typing import Any
 from numba import types
 
 from resizable_search.engine.kernels.four_bit import scan_four_bit
-from resizable_search.engine.kernels.one_bit import best_words, rescore_one_bit, scan_one_bit, unpack
+from resizable_search.engine.kernels.one_bit import best_words, rescore_one_bit, scan_one_bit
 from resizable_search.engine.kernels.rows import rescore_exact, rescore_int8, truncate
 from resizable_search.engine.kernels.scan import scan_int8, survivors
 
@@ -31,16 +31,13 @@ def _signatures() -> dict[Any, Any]:
     best = queries, rows
     one_lower, one_candidates = (array(f64, 2), counts), (array(i64, 2), array(f64, 2), counts)
     lower, candidates = (array(f64, 3), array(i64, 2)), (array(i64, 3), array(f64, 3), array(i64, 2))
-    packed = array(u64, 2)
-    look_up = (table, i64, i64, queries)
     return {
         scan_int8: (
             table, i64, types.boolean, queries, counts, i64, i64, i64, *one_lower, *one_candidates,
         ),
-        scan_one_bit: (*look_up, counts, i64, i64, array(u64, 1), packed, counts),
-        best_words: (array(u64, 3), array(i64, 2), packed),
-        rescore_one_bit: (*look_up, rows, packed),
-        unpack: (packed, *best),
+        scan_one_bit: (table, i64, queries, counts, i64, i64, array(u64, 2)),
+        best_words: (array(u64, 3), *best),
+        rescore_one_bit: (table, i64, queries, rows, *best),
         scan_four_bit: (
             table, i64, queries, array(f64, 1), counts, i64, i64, i64, *one_lower, *one_candidates,
         ),

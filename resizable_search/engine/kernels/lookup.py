@@ -28,7 +28,7 @@ from resizable_search.engine.kernels.basics import (
     shuffle,
     splat,
 )
-from resizable_search.engine.short_codes import CODE_ROWS, HEAD
+from resizable_search.engine.short_codes import CODE_ROWS, HEAD, table_limit
 
 BLOCKS_AHEAD = 2  # that a scan prefetches; 1 to 8 make no difference, 0 takes a third longer
 
@@ -36,6 +36,7 @@ _F32 = ir.FloatType()
 _BYTES, _WORDS, _FLOATS = ir.VectorType(I8, 64), ir.VectorType(I16, 32), ir.VectorType(_F32, 16)
 
 _uint8 = pointer_to(types.uint8)
+_table_limit = njit(nogil=True)(table_limit)
 
 
 def _tables_of_64():
@@ -283,9 +284,12 @@ def number_of(table, bit, lines, wide):
 
 
 @njit(nogil=True)
-def make_tables(queries, limit, tables, totals):
-    """Fill the tables of queries (m, d) float32, and their sums of |z| (m,); z is as in `small_queries`."""
-    m, d = queries.shape
+def make_tables(queries, d, tables, totals):
+    """Fill the tables of the first d numbers of queries (m, d or more) float32, and their sums of |z| (m,).
+
+    z is as in `small_queries`.
+    """
+    m = queries.shape[0]
     lines, wide = (d + 7) // 8, tables.shape[2] == 64
     z, size = np.zeros(8 * lines + 1, np.int64), np.zeros(8 * lines)
     for query in range(m):
@@ -297,7 +301,7 @@ def make_tables(queries, limit, tables, totals):
             four, two = a + b + c + e, h + i
             three = two if line % 3 == 0 else three + two
             largest = max(largest, four + f + g, f + g + h + i, three)
-        scale = (limit - 3) / (largest if largest > 0.0 else 1.0)
+        scale = (_table_limit(d) - 3) / (largest if largest > 0.0 else 1.0)
         total = 0
         for i in range(d):
             z[i] = np.int64(np.rint(np.float64(queries[query, i]) * scale))

@@ -37,6 +37,7 @@ _HALF = np.uint64(32)
 
 _uint8 = pointer_to(types.uint8)
 
+BOUND, COUNT = -2, -1  # places in a buffer of words: the least that is collected, and how many there are
 TILE = 32  # blocks that some queries scan before the next ones do: they and the tables stay in caches
 
 
@@ -87,40 +88,41 @@ def select_best(words, count, k):
 
 
 @njit(nogil=True, cache=True)
-def scan_one_bit(table, dim, limit, queries, progress, chunk, k, bounds, words, counts):
-    """Scan chunks of rows for every query (m, dim) float32, and collect what may be among its best k.
+def scan_one_bit(table, dim, queries, progress, chunk, k, words):
+    """Scan chunks of rows for every query (m, dim or more) float32, and collect what may be among its best k.
 
-    `table` has one-bit codes; `progress`: see `basics`. Buffers: words (m, capacity) uint64, more than k,
-    with counts (m,) int64; bounds (m,) uint64, the least words that are collected, 0 at first. Returns True,
-    since this scan never gives up.
+    `table` has one-bit codes; `progress`: see `basics`. words (m, capacity + 2) uint64, 0 at first: room for
+    more than k candidates, the least word that is collected, and how many there are. Returns True: it never
+    gives up.
     """
     m, lines = queries.shape[0], (dim + 7) // 8
     tables, totals = new_tables(m, lines, WIDE), np.empty(m, np.float32)
-    make_tables(queries, limit, tables, totals)
+    make_tables(queries, dim, tables, totals)
     rows = rows_of(table)
     start = add_rows(progress, TAKEN, chunk)
     while start < rows:
         stop = min(start + chunk, rows)
-        _collect(table, lines, tables, totals, start, stop, k, bounds, words, counts)
+        _collect(table, lines, tables, totals, start, stop, k, words)
         done = stop - start
         start = add_rows(progress, TAKEN, chunk)
         if start >= rows:  # each thread drops what cannot be among the best before it is done
             for query in range(m):
-                if counts[query] > k:
-                    select_best(words[query], counts[query], k)
-                    counts[query] = k
+                if words[query, COUNT] > k:
+                    select_best(words[query], np.int64(words[query, COUNT]), k)
+                    words[query, COUNT] = k
         add_rows(progress, DONE, done)
     return True
 
 
 @njit(nogil=True)
-def _collect(table, lines, tables, totals, start, stop, k, bounds, words, counts):
+def _collect(table, lines, tables, totals, start, stop, k, words):
     """Scan rows start … stop - 1."""
-    m, capacity = words.shape
+    m, capacity = words.shape[0], words.shape[1] - 2
     keys, masks = np.empty((4, CODE_ROWS), np.float32), np.empty(4, np.uint64)
     least = np.empty(m, np.float32)
     for query in range(m):
-        least[query] = key_of(bounds[query]) if bounds[query] > 0 else np.float32(-np.inf)
+        bound = words[query, BOUND]
+        least[query] = key_of(bound) if bound > 0 else np.float32(-np.inf)
     for part in range(table.shape[0]):
         first_row = table[part, FIRST]
         begin, end = max(start, first_row) - first_row, min(stop - first_row, table[part, ROWS])
@@ -147,60 +149,57 @@ def _collect(table, lines, tables, totals, start, stop, k, bounds, words, counts
                             if row < begin or row >= end or (allowed.size > 0 and allowed[row] == 0):
                                 continue
                             word = candidate(keys[j, i], first_row + row)
-                            if word <= bounds[query]:
+                            if word <= words[query, BOUND]:
                                 continue
-                            count = counts[query]
+                            count = np.int64(words[query, COUNT])
                             words[query, count] = word
-                            counts[query] = count + 1
+                            words[query, COUNT] = count + 1
                             if count + 1 == capacity:
                                 select_best(words[query], capacity, k)
-                                counts[query] = k
-                                bounds[query] = words[query, k - 1]
-                                least[query] = key_of(bounds[query])
+                                words[query, COUNT] = k
+                                words[query, BOUND] = words[query, k - 1]
+                                least[query] = key_of(words[query, k - 1])
                 first += together
 
 
 @njit(nogil=True, cache=True)
-def best_words(words, counts, best):
-    """The best k of all threads, unordered: best (m, k) uint64, 0 where there are fewer.
+def best_words(words, scores, rows):
+    """The best k of all threads, in no order: scores (m, k) float32 and rows (m, k) int64.
 
     Buffers as for `scan_one_bit` with a first axis of threads.
     """
-    k = best.shape[1]
-    for query in range(best.shape[0]):
-        total = counts[:, query].sum()
-        together, at = words[0, query], counts[0, query]
+    for query in range(words.shape[1]):
+        together, total = words[0, query], np.int64(words[0, query, COUNT])
         if words.shape[0] > 1:
-            together, at = np.empty(total, np.uint64), 0
+            together, total = np.empty(words.shape[0] * words.shape[2], np.uint64), 0
             for thread in range(words.shape[0]):
-                count = counts[thread, query]
-                together[at : at + count] = words[thread, query, :count]
-                at += count
-        if total > k:
-            select_best(together, total, k)
-        count = min(total, k)
-        best[query, :count] = together[:count]
-        best[query, count:] = 0
+                for i in range(np.int64(words[thread, query, COUNT])):
+                    together[total] = words[thread, query, i]
+                    total += 1
+        _unpack_best(together, total, scores[query], rows[query])
+
+
+@njit(nogil=True)
+def _unpack_best(words, count, scores, rows):
+    """The best k of `count` words as scores and rows, in no order; then -inf and -1 where there are fewer."""
+    k = scores.shape[0]
+    if count > k:
+        select_best(words, count, k)
+        count = k
+    for i in range(count):
+        scores[i] = key_of(words[i])
+        rows[i] = np.int64(_ALL - (words[i] & _ALL))
+    scores[count:] = -np.inf
+    rows[count:] = -1
 
 
 @njit(nogil=True, cache=True)
-def unpack(words, scores, rows):
-    """Words (m, k) uint64, ascending, as scores float32 and rows int64, best first; 0 is no row."""
-    m, k = words.shape
-    for query in range(m):
-        for i in range(k):
-            word = words[query, k - 1 - i]
-            scores[query, i] = key_of(word) if word > 0 else -np.inf
-            rows[query, i] = np.int64(_ALL - (word & _ALL)) if word > 0 else -1
-
-
-@njit(nogil=True, cache=True)
-def rescore_one_bit(table, dim, limit, queries, rows, best):
+def rescore_one_bit(table, dim, queries, rows, best_scores, best_rows):
     """As `best_words`, of each query's own rows (m, c) int64, ascending. Returns how many it scored."""
     scored = 0
-    m, lines, k = queries.shape[0], (dim + 7) // 8, best.shape[1]
+    m, lines = queries.shape[0], (dim + 7) // 8
     tables, totals = new_tables(m, lines, False), np.empty(m, np.float32)
-    make_tables(queries, limit, tables, totals)
+    make_tables(queries, dim, tables, totals)
     words = np.empty(rows.shape[1], np.uint64)
     for query in range(rows.shape[0]):
         own, count, at = rows[query], 0, 0
@@ -220,9 +219,5 @@ def rescore_one_bit(table, dim, limit, queries, rows, best):
                 count += 1
             at = stop
         scored += count
-        if count > k:
-            select_best(words, count, k)
-        count = min(count, k)
-        best[query, :count] = words[:count]
-        best[query, count:] = 0
+        _unpack_best(words, count, best_scores[query], best_rows[query])
     return scored

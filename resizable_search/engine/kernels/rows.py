@@ -27,13 +27,19 @@ GROUP = 16  # rows whose keys a scan compares with the bound at once
 
 @njit(nogil=True, cache=True)
 def truncate(full, dim, out):
-    """`vectors.truncate` of a few rows (m, width) float32 into out (m, dim) float32."""
-    lanes = np.empty(32, np.float64)
+    """`vectors.truncate` of a few rows (m, width) float32 into out (m, dim) float32.
+
+    Returns whether all numbers of the rows are finite.
+    """
+    lanes, odd = np.empty(32, np.float64), 0
     for query in range(full.shape[0]):
         row = full[query]
+        for i in range(row.shape[0]):
+            odd += not abs(row[i]) < np.inf
         length = length_of(row, dim, lanes)
         for i in range(dim):
             out[query, i] = np.float32(np.float64(row[i]) / length)
+    return odd == 0
 
 
 @njit(nogil=True)

@@ -9,12 +9,17 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from resizable_search.engine.kernel_cache import compile_kernels
 
 # A shell ignores Ctrl-C for what it runs in the background, and whatever that starts ignores it too.
 with suppress(ValueError):  # of a thread other than the main one
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A busy machine takes its time: no test fails for that.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 PROMPTS = {"query": "query: ", "passage": "document: "}
 

@@ -30,7 +30,7 @@ def test_every_kind_of_floats_is_read_as_it_is(tmp_path, kind, order):
     rows.close()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     n=st.integers(1, 40),
     width=st.integers(1, 40),

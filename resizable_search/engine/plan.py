@@ -10,9 +10,8 @@ similarity, for the best rows by either; the weight 0.5 is left out. `lexical` r
 """
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from resizable_search.errors import UsageError
 from resizable_search.text import quoted
@@ -34,8 +33,7 @@ LEAST_FUSED = 100  # rows that a hybrid plan takes from either list, if fewer ar
 LEAST_RERANKED = 10  # hits that a rerank keeps candidates for, if fewer are wanted
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
+class Stage(NamedTuple):
     """One stage: the dimension it scores at, how precisely, and how many rows it keeps (None: k)."""
 
     dim: int
@@ -51,8 +49,7 @@ class Stage:
         return ":".join(words)
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """A chain of stages, made by `Plan.of` and `Plan.parse`; `check` checks it against an index.
 
     `words`: the weight of the lexical score; None: none. A plan of words alone has no stages and weight 1.
@@ -76,7 +73,7 @@ class Plan:
         """The same stages in another of `MODES`."""
         if mode == "lexical":
             return BY_WORDS
-        return replace(self, words=WORDS_WEIGHT if mode == "hybrid" else None)
+        return self._replace(words=WORDS_WEIGHT if mode == "hybrid" else None)
 
     @property
     def mode(self) -> str:
@@ -146,8 +143,8 @@ class Plan:
             return self
         usual = max(k, LEAST_RERANKED)
         keeps = [stage.keep and max(depth, -(-stage.keep * depth // usual)) for stage in self.stages]
-        stages = tuple(replace(s, keep=keep) for s, keep in zip(self.stages, keeps, strict=True))
-        return replace(self, stages=stages)
+        stages = tuple(s._replace(keep=keep) for s, keep in zip(self.stages, keeps, strict=True))
+        return self._replace(stages=stages)
 
     def fused_depth(self, k: int) -> int:
         """The number of rows that the stages keep in the end for k hits: more where words count too."""

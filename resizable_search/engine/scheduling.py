@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, TypeVar
@@ -40,7 +40,7 @@ class _Job:
 
     __slots__ = ("_begun", "_ended", "_error", "_number", "_task")
 
-    def __init__(self, task: Callable[[int], None], number: int) -> None:
+    def __init__(self, task: Callable[[int], object], number: int) -> None:
         self._task, self._number = task, number
         self._begun, self._ended = Lock(), Lock()
         self._error: BaseException | None = None
@@ -85,7 +85,7 @@ os.register_at_fork(after_in_child=_shared_pool.cache_clear)  # a child has none
 
 
 def run_together(
-    task: Callable[[int], None], threads: int, is_done: Callable[[], bool] | None = None
+    task: Callable[[int], object], threads: int, is_done: Callable[[], bool] | None = None
 ) -> None:
     """Run task(0) … task(threads - 1), the first on this thread, the others on the pool; wait for all.
 
@@ -141,10 +141,13 @@ class Scan:
     lower: int = 0
     words: bool = False
 
-    def run(self, part: slice, progress: Rows, chunk: int, buffers: "CandidateBuffers", thread: int) -> bool:
-        """Scan chunks for some of the queries until all rows are taken; False: it gave up."""
-        own = [each[part] for each in self.per_query]
-        return bool(self.kernel(*self.fixed, *own, progress, chunk, *self.limits, *buffers.of_thread(thread)))
+    def call(
+        self, part: slice, progress: Rows, chunk: int, buffers: "CandidateBuffers", thread: int
+    ) -> Callable[[], bool]:
+        """A call that scans chunks for some of the queries until all rows are taken; False: it gave up."""
+        own: list[Any] = [each[part] for each in self.per_query]
+        own += progress, chunk, *self.limits, *buffers.of_thread(thread)
+        return partial(self.kernel, *self.fixed, *own)
 
 
 @dataclass(slots=True)
@@ -185,11 +188,9 @@ def parallel_scan(scan: Scan, queries: int, threads: int, finish: Finish) -> boo
     everything, progress = slice(0, queries), np.zeros(2, np.int64)
     buffers = CandidateBuffers.of(used, queries, scan)
 
-    def work(thread: int) -> None:
-        scan.run(everything, progress, chunk, buffers, thread)
-
+    calls = [scan.call(everything, progress, chunk, buffers, thread) for thread in range(used)]
     begin = time.perf_counter()
-    run_together(work, used, lambda: bool(progress[DONE] >= scan.rows))
+    run_together(lambda thread: calls[thread](), used, lambda: bool(progress[DONE] >= scan.rows))
     if progress[DONE] < scan.rows:
         return False
     waited = total < used * DISK_SPEED * (time.perf_counter() - begin)
@@ -205,7 +206,7 @@ def _scan_by_queries(scan: Scan, queries: int, threads: int, finish: Finish) -> 
         if gave_up:
             return
         buffers = CandidateBuffers.of(1, part.stop - part.start, scan)
-        if scan.run(part, np.zeros(2, np.int64), scan.rows, buffers, 0):
+        if scan.call(part, np.zeros(2, np.int64), scan.rows, buffers, 0)():
             finish(part, buffers, False)
         else:
             gave_up = True

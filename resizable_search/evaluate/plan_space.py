@@ -10,7 +10,7 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -265,10 +265,10 @@ class PlanSearch:
         timed = sorted((plan for plan in self.reaching if plan in self.least), key=self.least.__getitem__)
         if not timed:
             return []
-        fastest = replace(timed[0].stages[0], keep=None)
+        fastest = timed[0].stages[0]._replace(keep=None)
         timed = [plan for plan in timed if self.least[plan] <= SLOWER * self.least[timed[0]]]
         more = [plan for plan in self.reaching if plan not in self.least]
-        return timed[:most] + [plan for plan in more if replace(plan.stages[0], keep=None) == fastest]
+        return timed[:most] + [plan for plan in more if plan.stages[0]._replace(keep=None) == fastest]
 
     def _may_reach(self, ranks: NDArray[np.int64], keep: int) -> bool:
         return upper_bound(self.measured.shares_within(ranks, keep), self.tail) >= self.recall

@@ -7,7 +7,7 @@ recall with the lower confidence bound of its overlap (`statistics`), not with t
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
@@ -190,7 +190,7 @@ def _choose(search: PlanSearch, confirming: MeasuredPlans, progress: Progress) -
 def _cost(plan: Plan, ms: Mapping[Plan, float], plans: Sequence[Plan]) -> tuple[float, int]:
     """The milliseconds and candidates of a plan, which is as fast as those that keep more of its stage."""
     first = plan.stages[0]
-    larger = [other for other in plans if replace(other.stages[0], keep=first.keep) == first]
+    larger = [other for other in plans if other.stages[0]._replace(keep=first.keep) == first]
     kept = {other: other.stages[0].keep or 0 for other in larger}
     return min(ms[other] for other in larger if kept[other] >= kept[plan]), kept[plan]
 

@@ -1,7 +1,6 @@
 """The plan that the options of a search mean on an index, and whether its words counted."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from resizable_search.engine.lexical import words
 from resizable_search.engine.plan import BY_WORDS, WORDS_WEIGHT, Plan
@@ -31,10 +30,10 @@ def plan_of(
             mode = default.mode
     plan = BY_WORDS if mode == "lexical" else _dense_plan(options, name, full_dim, tuned)
     if mode == "hybrid" and plan.words is None:
-        plan = replace(plan, words=weight)
+        plan = plan._replace(words=weight)
     if plan.words is None or has_words:
         return plan
-    return replace(plan, words=None) if plan.stages else Plan.of(None, 0, options.k, full_dim)
+    return plan._replace(words=None) if plan.stages else Plan.of(None, 0, options.k, full_dim)
 
 
 def _dense_plan(options: SearchOptions, name: str, full_dim: int, tuned: StoredPlans) -> Plan:

@@ -185,7 +185,8 @@ class Executor:
     def _prepared(self, queries: NDArray[Any]) -> Floats:
         """Raw queries as full query vectors (m, full_dim). Raises UsageError."""
         width = self._width
-        raw = np.array(queries, ndmin=2, copy=None)
+        raw = queries if isinstance(queries, np.ndarray) else np.array(queries)
+        raw = raw[None] if raw.ndim == 1 else raw
         if raw.ndim != 2 or raw.shape[1] != width:
             raise UsageError(f"query vectors have shape (m, {width}) here, not {np.shape(queries)}")
         full = raw if raw.dtype == FLOAT32 and not self._centred else vectors.tamed(raw)
@@ -198,21 +199,22 @@ class Executor:
         rows_in = self._rows if selection is None else selection.count
         is_gathered = selection is not None and selection.rows is not None
         engine = self._choose(len(full) * (rows_in if is_gathered else self._rows) * plan.dim)
-        result, cut = ScanResult(room_for(len(full), 0), 0, 0, ""), full[:, :0]
+        cut_dim, cut = 0, full
         for name, dim, precision, keep in self._steps(plan, k):
             parts = self._parts_at(dim)
             may_prepare = dim < self._width  # at the full dimension nothing is derived
             begin, prepared = time.perf_counter(), parts.prepare_seconds if may_prepare else 0.0
-            if cut.shape[1] != dim:
-                cut = engine.truncate(full, dim)
+            if cut_dim != dim:
+                cut_dim, cut = dim, engine.truncate(full, dim)
             rows_out = min(rows_in, keep)
-            if len(full) and rows_out:
-                if stats:
-                    rows = result.top.rows
-                    rows.sort(axis=1)  # so that a cold file is read forwards
-                    result = engine.rescore(parts, cut, precision, rows, rows_out)
-                else:
-                    result = self._first_stage(engine, parts, precision, cut, rows_out, skip, selection)
+            if not (len(full) and rows_out):
+                result = ScanResult(room_for(len(full), 0), 0, 0, "")
+            elif stats:
+                rows = result.top.rows
+                rows.sort(axis=1)  # so that a cold file is read forwards
+                result = engine.rescore(parts, cut, precision, rows, rows_out)
+            else:
+                result = self._first_stage(engine, parts, precision, cut, rows_out, skip, selection)
             seconds = time.perf_counter() - begin
             if may_prepare:  # another search may derive it, too
                 prepared = min(seconds, parts.prepare_seconds - prepared)

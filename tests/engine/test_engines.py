@@ -102,7 +102,7 @@ def never_gives_up(monkeypatch):
 
 
 @pytest.mark.usefixtures("never_gives_up")
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(KINDS),
     st.integers(1, 60),

@@ -50,7 +50,7 @@ HEALTH = [HealthCheck.function_scoped_fixture]
 
 
 @pytest.mark.parametrize("too_many", [50.0, 0.4])
-@settings(max_examples=40, deadline=None, suppress_health_check=HEALTH)
+@settings(max_examples=40, suppress_health_check=HEALTH)
 @given(
     **MADE,
     dim=st.sampled_from([64, 40]),

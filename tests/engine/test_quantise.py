@@ -17,7 +17,7 @@ def distance(row, codes, step):
     return math.sqrt(math.fsum(x * x for x in off))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.sampled_from(KINDS), st.integers(1, 20), st.integers(1, 90), st.integers(0, 2**32 - 1), st.data())
 def test_the_error_bounds_what_the_codes_lose(kind, n, width, seed, data):
     rows = unit_rows(n, width, seed, kind)
@@ -53,7 +53,7 @@ def test_the_largest_number_has_the_largest_code():
     assert (steps[1], errors[1]) == (0, 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 4200), st.integers(0, 2**32 - 1), st.booleans())
 def test_an_integer_query_is_near_and_its_sums_fit_32_bits(dim, seed, spiky):
     rng = np.random.default_rng(seed)
@@ -77,7 +77,7 @@ def test_a_zero_query_stays_zero():
     assert np.isfinite(units).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(KINDS), st.integers(1, 20), st.integers(1, 300), st.integers(0, 2**32 - 1))
 def test_the_error_of_four_bits_bounds_what_they_lose(kind, n, width, seed):
     rows = unit_rows(n, width, seed, kind)

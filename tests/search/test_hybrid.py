@@ -212,7 +212,7 @@ def test_plans_with_words_are_values():
     for text in ("lexical", "16+lexical", "8:100,16+lexical:0.3"):
         assert str(Plan.parse(text)) == text
     assert Plan.parse(" lexical ") == BY_WORDS == BY_WORDS.deepened(10, 40).check(10, 16)
-    assert Plan.parse("16 + lexical:0.50") == replace(Plan.parse("16"), words=0.5)
+    assert Plan.parse("16 + lexical:0.50") == Plan.parse("16")._replace(words=0.5)
     assert [Plan.parse(text).mode for text in ("16", "lexical", "16+lexical")] == list(plans.MODES)
     assert Plan.parse("8:100,16+lexical").keeps(10) == [100, 100]
     assert SearchOptions(plan="lexical", mode="lexical").plan is BY_WORDS

@@ -28,7 +28,6 @@ requests = schemathesis.openapi.from_dict(
     max_examples=EXAMPLES,
     derandomize=True,
     database=None,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 def test_every_answer_is_as_the_description_says(case: schemathesis.Case, served: Running) -> None:

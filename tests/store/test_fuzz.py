@@ -104,7 +104,6 @@ def test_the_judge_notices_what_is_wrong(judge):
     max_examples=100,
     derandomize=True,
     database=None,
-    deadline=None,
     phases=[Phase.generate, Phase.shrink],
     suppress_health_check=list(HealthCheck),
 )

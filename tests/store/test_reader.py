@@ -165,7 +165,7 @@ def test_a_manifest_is_written_to_the_byte_as_it_was_read(folder):
     assert manifest_text(read_manifest(folder).to_json()) == content
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_bit_flipped_in_the_manifest_is_never_believed(good, data):
     content = bytearray((good / "manifest.json").read_bytes())
@@ -178,7 +178,7 @@ def test_a_bit_flipped_in_the_manifest_is_never_believed(good, data):
         assert read_manifest(folder) == read_manifest(good)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_bit_flipped_in_a_header_or_database_is_an_error_or_an_answer(good, data):
     name = data.draw(st.sampled_from(["64.npy", "documents.sqlite"]))

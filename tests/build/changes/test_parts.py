@@ -33,7 +33,7 @@ def spread(seed: int) -> TableEmbedder:
 
 
 @pytest.mark.parametrize("engine", ["numpy", "numba"])
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     cuts=st.sets(st.integers(1, ROWS - 1), min_size=1, max_size=5),
     gone=st.one_of(st.sets(st.integers(0, ROWS - 1), max_size=ROWS - 1), st.just(set(range(5, 120)))),

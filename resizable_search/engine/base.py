@@ -3,7 +3,7 @@
 An engine scans the rows of all parts at one dimension and returns, for each query, the best by the scores
 of one precision. Every engine gives the same rows, scores and order, for one query or many, on one thread or
 many, in one part or many: higher score first, equal scores by lower row. Places without a match have row -1,
-score -inf, and come last. Only `1bit` has no order, as no plan ends with it. Each score has one value:
+score -inf, and come last. Only rows by `1bit` have no order (`ordered`). Each score has one value:
 
 - `exact` and `float32`: the dot product of the stored float32 row and the normalised float32 query,
   accumulated by `vectors.lane_sum` and rounded to float32: the defined score.
@@ -86,6 +86,12 @@ def without(top: Top, skip: Rows, k: int) -> Top:
     order = np.argsort(~stays, axis=1, kind="stable")[:, :k]
     scores, rows = np.where(stays, top.scores, -np.inf), np.where(stays, top.rows, NO_ROW)
     return Top(np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1))
+
+
+def ordered(top: Top) -> Top:
+    """The same rows, best first."""
+    order = np.lexsort((top.rows, -top.scores))
+    return Top(np.take_along_axis(top.scores, order, 1), np.take_along_axis(top.rows, order, 1))
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from resizable_search.engine.base import (
     ScanResult,
     Top,
     gather,
+    ordered,
     result_width,
     room_for,
     select,
@@ -223,6 +224,8 @@ class Executor:
             stats.append(StageStats(*done, result.by, engine.name, result.missing, prepared))
             rows_in = rows_out
         top = _widen(result.top, k)
+        if precision == "1bit":  # no plan ends so but those that `tune` looks at
+            top = ordered(top)
         if any([stage.missing for stage in stats]):
             top.missing = list(dict.fromkeys(part for stage in stats for part in stage.missing))
         return top, stats

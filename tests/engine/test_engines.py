@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resizable_search.engine import base, numba_engine, numpy_engine, scheduling, short_codes, vectors
-from resizable_search.engine.base import NO_ROW, Top, margin, select
+from resizable_search.engine.base import NO_ROW, margin, ordered, select
 from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.vectors import Tier, quantise, quantise_queries
 from resizable_search.errors import UsageError
@@ -61,17 +61,11 @@ def rough_scores(view, precision, query):
     return (np.array(scores) * units[0]).astype(np.float32)
 
 
-def in_order(top):
-    """The same rows, best first: those of 1bit have no order."""
-    order = np.lexsort((top.rows, -top.scores))
-    return Top(*(np.take_along_axis(each, order, 1) for each in (top.scores, top.rows)))
-
-
 def assert_defined(engine, rows, dim, queries, k, precision="exact", allowed=None):
     view = view_of(rows, dim, allowed)
     meant = view.rows(np.arange(len(rows)))
     result = engine.scan(Parts([view]), queries, precision, k)
-    top = in_order(result.top)
+    top = ordered(result.top)
     assert top.scores.shape == top.rows.shape == (len(queries), k)
     assert (top.scores.dtype, top.rows.dtype) == (np.float32, np.int64)
     may = np.arange(len(rows)) if allowed is None else np.flatnonzero(allowed)

@@ -9,9 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from resizable_search.engine import base, numba_engine
+from resizable_search.engine.base import ordered
 from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.vectors import Tier, normalise, quantise
-from tests.engine.test_engines import in_order, mean_of, view_of
+from tests.engine.test_engines import mean_of, view_of
 
 
 def split(rows, dim, allowed, sizes):
@@ -33,7 +34,7 @@ def made(sizes, kinds, m, gone, seed):
 
 
 def assert_same(one, other):
-    one, other = in_order(one), in_order(other)
+    one, other = ordered(one), ordered(other)
     np.testing.assert_array_equal(one.rows, other.rows)
     np.testing.assert_array_equal(one.scores, other.scores)
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from resizable_search.engine import numba_engine, short_codes, vectors
-from resizable_search.engine.base import select
+from resizable_search.engine.base import ordered, select
 from resizable_search.engine.parts import Parts, View
 from resizable_search.engine.short_codes import CODE_ROWS
-from tests.engine.test_engines import in_order, mean_of, unit_rows
+from tests.engine.test_engines import mean_of, unit_rows
 from tests.support import one_bit_scores
 
 
@@ -86,7 +86,7 @@ def test_a_sample_that_promises_too_much_changes_nothing(engine, k, dim):
         may = everything if allowed is None else np.flatnonzero(allowed)
         meant, best = select(scores[may], may, k)
         parts = Parts([view_of(rows, dim, allowed)])
-        top = in_order(engine.scan(parts, vectors.truncate(rows[:1], dim), "1bit", k).top)
+        top = ordered(engine.scan(parts, vectors.truncate(rows[:1], dim), "1bit", k).top)
         assert top.rows[0, : len(best)].tolist() == best.tolist()
         np.testing.assert_array_equal(top.scores[0, : len(best)], meant)
         assert (top.rows[0, len(best) :] == -1).all()
@@ -99,10 +99,10 @@ def test_codes_of_a_smaller_dimension_are_copied_where_they_are_few(engine, monk
     near, far = view_of(rows, dim), view_of(rows, dim)
     monkeypatch.setattr("resizable_search.engine.parts.MOST_COPIED", 0)
     assert far.near_codes is far.codes
-    there = in_order(engine.scan(Parts([far]), queries, "1bit", 50).top)
+    there = ordered(engine.scan(Parts([far]), queries, "1bit", 50).top)
     monkeypatch.undo()
     assert near.near_codes.shape == (5, 2 + -(-dim // 8), CODE_ROWS)
-    here = in_order(engine.scan(Parts([near]), queries, "1bit", 50).top)
+    here = ordered(engine.scan(Parts([near]), queries, "1bit", 50).top)
     np.testing.assert_array_equal(here.rows, there.rows)
     np.testing.assert_array_equal(here.scores, there.scores)
 
@@ -117,7 +117,7 @@ def test_what_the_kernels_have_no_room_for_is_left_to_numpy(engine, monkeypatch,
         engine.scan(parts, rows[7:8], "1bit", 9),
         engine.rescore(parts, rows[7:8], "1bit", np.arange(200)[None], 9),
     ):
-        top = in_order(result.top)
+        top = ordered(result.top)
         assert top.rows[0].tolist() == best.tolist()
         np.testing.assert_array_equal(top.scores[0], meant)
         assert (result.by, result.read) == ("1bit", 200 * 7)

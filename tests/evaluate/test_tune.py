@@ -73,6 +73,19 @@ def test_the_fastest_proven_plan_is_chosen_and_kept_with_its_evidence(index, by_
     assert np.mean([np.isin(*pair).mean() for pair in zip(true, found, strict=True)]) >= 0.9
 
 
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("first", ["64:1bit", "96:1bit", "64:int8"])
+def test_every_engine_ranks_the_rows_of_a_first_stage(index, first):
+    queries, ranks = own_queries(index, 200, False, 0, SILENT), []
+    for engine in ("numba", "numpy"):
+        with open_index(index.folder, engine=engine) as opened:
+            measured = MeasuredPlans(opened, queries, 10)
+            measured.answer(SILENT)
+            ranks.append(measured.ranks(Plan.parse(first), 100))
+    np.testing.assert_array_equal(*ranks)
+    assert ranks[0][:, 0].mean() < ranks[0][:, 9].mean()  # the better the row, the earlier it comes
+
+
 def test_noise_makes_no_plan_slower_than_one_that_keeps_more():
     plans = list(map(Plan.parse, ("64:1bit:100,96", "64:1bit:200,96", "96:1bit:50,96")))
     ms = dict(zip(plans, (0.5, 0.4, 0.3), strict=True))

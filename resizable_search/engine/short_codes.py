@@ -18,7 +18,7 @@ from resizable_search.engine.vectors import Floats, lane_sum, spans
 
 CODE_ROWS = 64  # rows of a block of one-bit codes: a processor looks up a byte of each at once
 HEAD = 2  # lines of a block before its signs: the factors of its rows, two bytes each
-TABLE_LIMIT = 127  # of a look-up's share of a query's small integers: two such sums fit into a byte
+TABLE_LIMIT = 63  # of a look-up's share of a query's small integers: four such sums fit into a byte
 FEW = 4  # queries for which bytes are looked up one by one
 FOUR_BIT_STEP = 0.335  # between levels, in root mean squares of a row: the least error for normal numbers
 FOUR_BIT_LINE = 64  # bytes that a compiled loop takes at once: a row's codes are padded to a multiple of it

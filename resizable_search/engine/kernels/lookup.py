@@ -2,12 +2,14 @@
 
 Four signs of a row are an index into a table of 16 sums of four of the query's integers; six, where the
 processor looks up 64 bytes, into one of 64. An instruction looks up 16 to 64 such indexes. Each table has
-what agrees: S is the sum of |z| where the signs of row and query are equal, at most 127 in a table; with T,
-the sum of all |z|, the score is (2 S - T) x the row's factor. Sums of two tables fit into bytes, and all of
+what agrees: S is the sum of |z| where the signs of row and query are equal, at most 63 in a table; with T,
+the sum of all |z|, the score is (2 S - T) x the row's factor. Sums of four tables fit into bytes, and all of
 them into 16 bits (`short_codes.small_queries`).
 
 Processors without AVX2 take plain loops, with the same results.
 """
+
+from functools import reduce
 
 import numpy as np
 from llvmlite import ir
@@ -56,7 +58,7 @@ def _look_up(builder, table, indexes):
 
 
 def _indexes(builder, signs):
-    """The indexes <64 x i8> into the tables of one or three lines of signs, in the order of `number_of`."""
+    """The indexes <64 x i8> into the tables of one, two or three lines of signs, as `number_of` orders them."""
 
     def shifted(line, bits):
         moved = builder.lshr(builder.bitcast(line, _WORDS), splat(_WORDS, bits))
@@ -69,7 +71,8 @@ def _indexes(builder, signs):
         )
 
     if not _tables_of_64():
-        return [builder.and_(each, splat(_BYTES, 15)) for each in (signs[0], shifted(signs[0], 4))]
+        halves = [half for line in signs for half in (line, shifted(line, 4))]
+        return [builder.and_(each, splat(_BYTES, 15)) for each in halves]
     if len(signs) == 1:
         return [signs[0], shifted(signs[0], 6)]
     rest = [shifted(line, bits) for line, bits in zip(signs, (6, 4, 2), strict=True)]
@@ -111,7 +114,7 @@ def _in_registers(count):
                 [cgutils.alloca_once_value(builder, splat(_WORDS, 0)) for _ in range(2)] for _ in range(count)
             ]
             table, line, place = ir.VectorType(I8, 64 if _tables_of_64() else 16), number(0), number(0)
-            for together in (3, 1) if _tables_of_64() else (1,):
+            for together in (3 if _tables_of_64() else 2, 1):
                 turns = builder.sdiv(builder.sub(lines, line), number(together))
                 with cgutils.for_range(builder, turns) as loop:
                     here = builder.add(line, builder.mul(loop.index, number(together)))
@@ -132,11 +135,10 @@ def _in_registers(count):
                             )
                             for i, each in enumerate(indexes)
                         ]
-                        for a, b in zip(found[::2], found[1::2], strict=True):
-                            pair = builder.bitcast(builder.add(a, b), _WORDS)
-                            builder.store(builder.add(builder.load(both), pair), both)
-                            odd = builder.lshr(pair, splat(_WORDS, 8))
-                            builder.store(builder.add(builder.load(upper), odd), upper)
+                        pairs = builder.bitcast(reduce(builder.add, found), _WORDS)
+                        builder.store(builder.add(builder.load(both), pairs), both)
+                        odd = builder.lshr(pairs, splat(_WORDS, 8))
+                        builder.store(builder.add(builder.load(upper), odd), upper)
                 line = builder.add(line, builder.mul(turns, number(together)))
                 place = builder.add(place, builder.mul(turns, bytes_of_turn))
             wide = ir.VectorType(I32, 16)

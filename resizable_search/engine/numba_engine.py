@@ -127,7 +127,7 @@ class NumbaEngine:
         def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
             self._kernels.best_words(*buffers.candidates, top.scores[part], top.rows[part])
 
-        kernel, room = self._kernels.scan_one_bit, 2 * k + 128  # little: so a good bound comes soon
+        kernel, room = self._kernels.scan_one_bit, k + k // 2 + 128  # little: so a good bound comes soon
         fixed = parts.table("1bit"), dim
         scan = Scan(kernel, fixed, [queries], (k,), len(parts), bytes_of_row, room, words=True)
         parallel_scan(scan, len(queries), self.threads, finish)

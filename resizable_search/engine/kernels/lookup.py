@@ -58,7 +58,7 @@ def _look_up(builder, table, indexes):
 
 
 def _indexes(builder, signs):
-    """The indexes <64 x i8> into the tables of one, two or three lines of signs, as `number_of` orders them."""
+    """The indexes <64 x i8> into the tables of one to three lines of signs, as `number_of` orders them."""
 
     def shifted(line, bits):
         moved = builder.lshr(builder.bitcast(line, _WORDS), splat(_WORDS, bits))

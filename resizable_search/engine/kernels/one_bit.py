@@ -58,33 +58,31 @@ def key_of(word):
 
 @njit(nogil=True)
 def select_best(words, count, k):
-    """Move the greatest k of words[:count] to the front, and the least of them to place k - 1."""
-    low, high = 0, count
-    while high - low > 1:
-        middle = (low + high) // 2
-        a, b, c = words[low], words[middle], words[high - 1]
-        at = high - 1
-        if (a < b) != (a < c):
-            at = low
-        elif (b < a) != (b < c):
-            at = middle
-        pivot = words[at]
-        words[at] = words[high - 1]
-        # No branch depends on the words, since a processor would guess half of them wrong.
-        left = low
-        for i in range(low, high - 1):
-            word = words[i]
-            words[i] = words[left]
-            words[left] = word
-            left += np.int64(word > pivot)
-        words[high - 1] = words[left]
-        words[left] = pivot
-        if left == k - 1:
-            return
-        if left < k - 1:
-            low = left + 1
+    """Move the greatest k of words[:count], all different, to the front. Returns a word below all of these.
+
+    The word is found by halving the range that it is in: to count is many words an instruction.
+    """
+    low = high = words[0]
+    for i in range(count):
+        low, high = min(low, words[i]), max(high, words[i])
+    low -= np.uint64(1)
+    while True:
+        middle = low + (high - low) // np.uint64(2)
+        above = 0
+        for i in range(count):
+            above += np.int64(words[i] > middle)
+        if above == k:
+            break
+        if above > k:
+            low = middle
         else:
-            high = left
+            high = middle
+    at = 0
+    for i in range(count):
+        word = words[i]
+        words[at] = word
+        at += np.int64(word > middle)
+    return middle
 
 
 @njit(nogil=True, cache=True)
@@ -155,10 +153,9 @@ def _collect(table, lines, tables, totals, start, stop, k, words):
                             words[query, count] = word
                             words[query, COUNT] = count + 1
                             if count + 1 == capacity:
-                                select_best(words[query], capacity, k)
+                                words[query, BOUND] = select_best(words[query], capacity, k)
                                 words[query, COUNT] = k
-                                words[query, BOUND] = words[query, k - 1]
-                                least[query] = key_of(words[query, k - 1])
+                                least[query] = key_of(words[query, BOUND])
                 first += together
 
 

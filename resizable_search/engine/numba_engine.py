@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.engine import base, vectors
-from resizable_search.engine.base import ScanResult, rescore_result, room_for, row_bytes
+from resizable_search.engine.base import ScanResult, room_for, row_bytes
 from resizable_search.engine.numpy_engine import NumpyEngine
 from resizable_search.engine.parts import Parts
 from resizable_search.engine.plan import Precision
-from resizable_search.engine.scheduling import FEW, CandidateBuffers, Scan, parallel_scan, share_queries
+from resizable_search.engine.scheduling import FEW, Buffers, Scan, parallel_scan, share_queries
 from resizable_search.engine.vectors import Floats, Rows
 from resizable_search.errors import UsageError
 
@@ -53,14 +53,16 @@ class NumbaEngine:
 
     def rescore(self, parts: Parts, queries: Floats, precision: Precision, rows: Rows, k: int) -> ScanResult:
         """The k best of each query's own rows (m, c) int64, ascending."""
-        if precision == "1bit":
-            if not _fits(parts):
-                return self._numpy.rescore(parts, queries, precision, rows, k)
-            return self._rescore_one_bit(parts, queries, rows, k)
+        if precision == "1bit" and not _fits(parts):
+            return self._numpy.rescore(parts, queries, precision, rows, k)
+        kernels, dim, top = self._kernels, parts.dim, room_for(len(queries), k)
         narrows = precision == "exact" and rows.shape[1] >= NARROWED * k and parts.has_tier
-        by_codes, top = narrows or precision == "int8", room_for(len(queries), k)
-        kernel = self._kernels.rescore_int8 if by_codes else self._kernels.rescore_exact
-        fixed = (parts.table("int8"), parts.dim, narrows) if by_codes else (parts.table("float32"), parts.dim)
+        kernel, by, each = kernels.rescore_exact, "float32", 0
+        if precision == "1bit":
+            kernel, by, each = kernels.rescore_one_bit, "1bit", row_bytes(dim, "1bit")
+        elif narrows or precision == "int8":
+            kernel, by, each = kernels.rescore_int8, "int8", dim + 8 if narrows else row_bytes(dim, "int8")
+        fixed = (parts.table(by), dim, narrows) if by == "int8" else (parts.table(by), dim)
         counts = []
 
         def work(part: slice) -> None:
@@ -68,10 +70,7 @@ class NumbaEngine:
 
         share_queries(len(queries), self.threads, work)
         scored, rescored = (sum(numbers) for numbers in zip(*counts, strict=True))
-        if not by_codes:
-            return ScanResult(top, rescored, 0, "float32")
-        each = parts.dim + 8 if narrows else row_bytes(parts.dim, "int8")
-        return ScanResult(top, rescored, scored * each // len(rows), "int8")
+        return ScanResult(top, rescored, scored * each // len(rows), by)
 
     def _scan_int8(self, parts: Parts, queries: Floats, k: int, *, is_exact: bool) -> ScanResult:
         """The best by their codes, or exactly: if too many rows must be rescored, numpy reads the floats."""
@@ -108,8 +107,8 @@ class NumbaEngine:
         queries, kernels = scan.per_query[0], self._kernels
         top, rescored = room_for(len(queries), scan.lower), []
 
-        def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
-            left = kernels.survivors(*buffers.candidates, *buffers.bounds)
+        def finish(part: slice, buffers: Buffers, waited: bool) -> None:
+            left = kernels.survivors(*buffers)
             left.sort(axis=1)
             if waited:
                 codes = kernel is kernels.rescore_int8
@@ -124,25 +123,14 @@ class NumbaEngine:
         """The best by the codes of the first `dim` dimensions."""
         bytes_of_row, top = row_bytes(dim, "1bit"), room_for(len(queries), k)
 
-        def finish(part: slice, buffers: CandidateBuffers, waited: bool) -> None:
-            self._kernels.best_words(*buffers.candidates, top.scores[part], top.rows[part])
+        def finish(part: slice, buffers: Buffers, waited: bool) -> None:
+            self._kernels.best_words(*buffers, top.scores[part], top.rows[part])
 
         kernel, room = self._kernels.scan_one_bit, k + k // 2 + 128  # little: so a good bound comes soon
         fixed = parts.table("1bit"), dim
         scan = Scan(kernel, fixed, [queries], (k,), len(parts), bytes_of_row, room, words=True)
         parallel_scan(scan, len(queries), self.threads, finish)
         return ScanResult(top, 0, len(parts) * bytes_of_row, "1bit")
-
-    def _rescore_one_bit(self, parts: Parts, queries: Floats, rows: Rows, k: int) -> ScanResult:
-        fixed, top = (parts.table("1bit"), parts.dim), room_for(len(queries), k)
-        counts = []
-
-        def work(part: slice) -> None:
-            best = top.scores[part], top.rows[part]
-            counts.append(self._kernels.rescore_one_bit(*fixed, queries[part], rows[part], *best))
-
-        share_queries(len(queries), self.threads, work)
-        return rescore_result(parts.dim, "1bit", sum(counts), top)
 
     def truncate(self, rows: Floats, dim: int) -> Floats:
         """`vectors.truncate_queries`."""

@@ -31,6 +31,7 @@ GROUP_CANDIDATES = 1 << 23  # that the buffers of one group have room for: 128 M
 DISK_SPEED = 1.5e9  # bytes a second of a thread, below which rows seem to come from a disk, not from memory
 DONE = 1  # the place of the rows that were scanned, in the progress of a scan (`kernels.basics`)
 
+Buffers = tuple[NDArray[Any], ...]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -141,41 +142,25 @@ class Scan:
     lower: int = 0
     words: bool = False
 
+    def buffers(self, threads: int, queries: int) -> Buffers:
+        """Scratch space of some threads, empty: words; or lower bounds, how many, rows, keys and how many."""
+        shape, room = (threads, queries), (threads, queries, self.candidates)
+        if self.words:
+            return (np.zeros(room, np.uint64),)
+        lower, sizes = np.empty((*shape, self.lower)), np.zeros(shape, np.int64)
+        return lower, sizes, np.empty(room, np.int64), np.empty(room), np.zeros(shape, np.int64)
+
     def call(
-        self, part: slice, progress: Rows, chunk: int, buffers: "CandidateBuffers", thread: int
+        self, part: slice, progress: Rows, chunk: int, buffers: Buffers, thread: int
     ) -> Callable[[], bool]:
         """A call that scans chunks for some of the queries until all rows are taken; False: it gave up."""
         own: list[Any] = [each[part] for each in self.per_query]
-        own += progress, chunk, *self.limits, *buffers.of_thread(thread)
+        own += progress, chunk, *self.limits, *[each[thread] for each in buffers]
         return partial(self.kernel, *self.fixed, *own)
 
 
-@dataclass(slots=True)
-class CandidateBuffers:
-    """Scratch space of some threads for some queries, as kernels take it.
-
-    `candidates`: their rows, keys and counts, or words. `bounds`: lower bounds and how many they are.
-    """
-
-    candidates: tuple[NDArray[Any], ...]
-    bounds: tuple[NDArray[Any], ...]
-
-    def of_thread(self, thread: int) -> list[NDArray[Any]]:
-        """The buffers of one thread, as the kernels of a scan take them."""
-        return [each[thread] for each in (*self.bounds, *self.candidates)]
-
-    @classmethod
-    def of(cls, threads: int, queries: int, scan: Scan) -> "CandidateBuffers":
-        """Empty buffers."""
-        shape, room = (threads, queries), (threads, queries, scan.candidates)
-        if scan.words:
-            return cls((np.zeros(room, np.uint64),), ())
-        candidates = np.empty(room, np.int64), np.empty(room), np.zeros(shape, np.int64)
-        return cls(candidates, (np.empty((*shape, scan.lower)), np.zeros(shape, np.int64)))
-
-
 # Takes the buffers of some queries, and whether the scan seemed to wait for the disk.
-Finish = Callable[[slice, CandidateBuffers, bool], None]
+Finish = Callable[[slice, Buffers, bool], None]
 
 
 def parallel_scan(scan: Scan, queries: int, threads: int, finish: Finish) -> bool:
@@ -186,7 +171,7 @@ def parallel_scan(scan: Scan, queries: int, threads: int, finish: Finish) -> boo
     used = max(1, min(threads, total // LEAST_BYTES))
     chunk = scan.rows if used == 1 else max(1024, CHUNK_BYTES // scan.row_bytes)
     everything, progress = slice(0, queries), np.zeros(2, np.int64)
-    buffers = CandidateBuffers.of(used, queries, scan)
+    buffers = scan.buffers(used, queries)
 
     calls = [scan.call(everything, progress, chunk, buffers, thread) for thread in range(used)]
     begin = time.perf_counter()
@@ -205,7 +190,7 @@ def _scan_by_queries(scan: Scan, queries: int, threads: int, finish: Finish) -> 
         nonlocal gave_up
         if gave_up:
             return
-        buffers = CandidateBuffers.of(1, part.stop - part.start, scan)
+        buffers = scan.buffers(1, part.stop - part.start)
         if scan.call(part, np.zeros(2, np.int64), scan.rows, buffers, 0)():
             finish(part, buffers, False)
         else:

@@ -74,7 +74,9 @@ class Index:
         if spec.state_checksum:
             self._embedder.load()
         self.plans = StoredPlans(reader.folder, reader.manifest)  # the tuned plans
-        self._plan_of_vectors = lru_cache(MOST_PLANS)(self._plan_of)
+        self._plan_of_vectors = lru_cache(MOST_PLANS)(
+            lambda times_read, *options: self.plan(SearchOptions(*options), by_vectors=True)
+        )
         self._filter = Filter(reader)
         self._executor = Executor(reader, self._chooser.pick, centred=spec.centred)
 
@@ -201,12 +203,6 @@ class Index:
         """The plan that the options mean here; a search by vectors has no words. Raises UsageError."""
         has_words = None if by_vectors else self._executor.has_words
         return plan_of(options, self.name, self.full_dim, self.plans, has_words=has_words)
-
-    def _plan_of(
-        self, _: int, k: int, dim: int | None, rerank: int, plan: Plan | str | None, recall: float | None
-    ) -> Plan:
-        """The plan of a search by vectors; it holds until the tuned plans are read again."""
-        return self.plan(SearchOptions(k, dim, rerank, plan, recall), by_vectors=True)
 
     def run(
         self,

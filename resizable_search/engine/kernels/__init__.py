@@ -41,7 +41,7 @@ def _signatures() -> dict[Any, Any]:
         scan_four_bit: (
             table, i64, queries, array(f64, 1), counts, i64, i64, i64, *one_lower, *one_candidates,
         ),
-        survivors: (*candidates, *lower),
+        survivors: (*lower, *candidates),
         truncate: (queries, i64, queries),
         rescore_exact: (table, i64, queries, rows, *best),
         rescore_int8: (table, i64, types.boolean, queries, rows, *best),

@@ -192,7 +192,7 @@ def _unpack_best(words, count, scores, rows):
 
 @njit(nogil=True, cache=True)
 def rescore_one_bit(table, dim, queries, rows, best_scores, best_rows):
-    """As `best_words`, of each query's own rows (m, c) int64, ascending. Returns how many it scored."""
+    """As `rescore_exact`, by one-bit codes and in no order."""
     scored = 0
     m, lines = queries.shape[0], (dim + 7) // 8
     tables, totals = new_tables(m, lines, False), np.empty(m, np.float32)
@@ -217,4 +217,4 @@ def rescore_one_bit(table, dim, queries, rows, best_scores, best_rows):
             at = stop
         scored += count
         _unpack_best(words, count, best_scores[query], best_rows[query])
-    return scored
+    return scored, 0

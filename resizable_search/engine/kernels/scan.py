@@ -140,7 +140,7 @@ def scan_int8(
 
 
 @njit(nogil=True, cache=True)
-def survivors(rows, keys, counts, lower, lower_sizes):
+def survivors(lower, lower_sizes, rows, keys, counts):
     """The candidates of all threads that may be among the best: (m, most) int64, unordered, -1 for none.
 
     Buffers as for `scan_int8` with a first axis of threads: rows (threads, m, capacity), and so on.

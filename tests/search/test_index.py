@@ -14,6 +14,7 @@ from resizable_search.engine.numpy_engine import NumpyEngine
 from resizable_search.engine.plan import Plan, Stage
 from resizable_search.errors import (
     EmbedderMismatchError,
+    IndexBusyError,
     IndexFormatError,
     IndexNotFoundError,
     QueryError,
@@ -354,6 +355,13 @@ def test_an_index_that_is_replaced_between_the_opening_of_its_files_is_opened_an
     monkeypatch.setattr(opened, "Filter", replaced)
     with open_index("made", home=tmp_path, embedder=TableEmbedder()) as index:
         assert index.rows == 30
+
+
+def test_an_index_that_is_replaced_again_and_again_is_not_opened_by_halves(tmp_path, monkeypatch):
+    index_of(np.eye(8, 16, dtype=np.float32), tmp_path).close()
+    monkeypatch.setattr("resizable_search.store.reader.IndexReader.has_moved_on", lambda _: True)
+    with pytest.raises(IndexBusyError, match="^made is replaced again and again: try again later$"):
+        open_index("made", home=tmp_path, embedder=TableEmbedder(width=16))
 
 
 def test_an_index_says_what_it_is(tmp_path):

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from resizable_search.build.build import build_vectors
+from resizable_search.build.build import build_index, build_vectors
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.search.index import open_index
 from resizable_search.store.layout import Home
@@ -36,6 +36,12 @@ def test_an_answer_is_the_object_that_query_json_prints(served: Running, made_on
         assert set(timing.pop("timings_ms")) == {"embed", "scan", "rerank"}
     assert result == printed
     assert result["hits"][0]["metadata"]["year"] >= 1900
+
+
+def test_metadata_of_any_size_of_number_is_answered(tmp_path):
+    build_index("made", [{"text": "tree leaf", "stars": 10**24}], home=tmp_path).close()
+    with running(tmp_path) as served:
+        assert served.search().json["hits"][0]["metadata"] == {"stars": 10**24}
 
 
 def test_a_list_of_texts_has_a_result_for_each_in_order(served: Running):

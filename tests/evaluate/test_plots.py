@@ -92,6 +92,11 @@ def test_a_label_tells_batches_and_threads_only_where_they_differ():
         "768 · batch 1",
         "768 · batch 1,000",
     ]
+    alone = replace(one, threads=1)
+    assert [plotting.label(m, reported(one, alone)) for m in (one, alone)] == [
+        "768 · 2 threads",
+        "768 · 1 thread",
+    ]
 
 
 @pytest.mark.parametrize("count", [1, 2, 12])

@@ -471,3 +471,27 @@ def test_options_for_files_are_refused_for_a_pipe():
     with pytest.raises(UsageError, match="`delimiter` is for files"):
         stdin(LINES, delimiter=";", must_apply=["delimiter"])
     assert len(documents(stdin(LINES, delimiter=";", must_apply=["chars"]))) == 42
+
+
+def test_listing_many_files_tells_how_far_it_is(write, monkeypatch):
+    class Counted(Progress):
+        def __init__(self) -> None:
+            self.told: list[object] = []
+
+        def stage(self, name: str, total: int | None, unit: str) -> None:
+            self.told.append(name)
+
+        def advance(self, amount: int) -> None:
+            self.told.append(amount)
+
+    monkeypatch.setattr(files, "_LISTED_AT_ONCE", 10)
+    folder = write({f"{number:02}.txt": "text" for number in range(25)})
+    corpus = FilesCorpus([folder], progress=(progress := Counted()))
+    corpus.start()
+    assert progress.told == ["listing", 10, 10]
+
+
+def test_files_beside_a_folder_that_is_gone_have_ids_of_their_own(write, tmp_path):
+    folder = write({"a.txt": "text"})
+    within = [str(tmp_path / "gone")]
+    assert [d.id for d in documents(FilesCorpus([folder / "a.txt"], within=within))] == ["a.txt"]

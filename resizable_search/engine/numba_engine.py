@@ -15,7 +15,6 @@ from resizable_search.engine.parts import Parts
 from resizable_search.engine.plan import Precision
 from resizable_search.engine.scheduling import FEW, Buffers, Scan, parallel_scan, share_queries
 from resizable_search.engine.vectors import Floats, Rows
-from resizable_search.errors import UsageError
 
 ROOM = 1024  # candidates that a buffer holds beyond a few times k; it is compacted when it is full
 MOST_PREFETCHED = 1000  # candidates that the disk is asked for at once, if a scan waited for it
@@ -135,9 +134,8 @@ class NumbaEngine:
     def truncate(self, rows: Floats, dim: int) -> Floats:
         """`vectors.truncate_queries`."""
         out = np.empty((len(rows), dim), np.float32)
-        if not self._kernels.truncate(np.ascontiguousarray(rows), dim, out):
-            raise UsageError(vectors.NOT_FINITE)
-        return out
+        is_finite = self._kernels.truncate(np.ascontiguousarray(rows), dim, out)
+        return out if is_finite else vectors.truncate_queries(rows, dim)  # which raises
 
 
 def _fits(parts: Parts) -> bool:

@@ -33,7 +33,6 @@ LEVELS = 127  # the largest code: -127 to 127, so that the negative of a row has
 PADDED = 32  # a query's integers are padded to a multiple of this: compiled loops take it in one step
 MOST_COPIED = 128 << 20  # the most bytes of codes that `Tier.cut` copies into memory
 WORD = 64  # bits of a word of signs
-NOT_FINITE = "a query vector has NaN or infinity in it"
 
 
 def lane_sum(terms: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -88,7 +87,7 @@ def truncate(rows: Floats, dim: int) -> Floats:
 def truncate_queries(queries: Floats, dim: int) -> Floats:
     """As `truncate`. Raises UsageError for NaN or infinity anywhere in (m, width) float32."""
     if not np.isfinite(queries).all():
-        raise UsageError(NOT_FINITE)
+        raise UsageError("a query vector has NaN or infinity in it")
     return truncate(queries, dim)
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from resizable_search.search.results import (
 )
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.documents import DocumentCache, StoredDocument
-from resizable_search.store.executor import EngineMaker, Executor, StageStats
+from resizable_search.store.executor import MOST_PLANS, EngineMaker, Executor, StageStats
 from resizable_search.store.filter import Filter, Selection
 from resizable_search.store.layout import Home, home_of, resolve_index
 from resizable_search.store.manifest import Manifest
@@ -37,7 +37,6 @@ from resizable_search.store.reader import MOST_TRIES, IndexReader
 from resizable_search.store.tuned_plans import StoredPlans
 from resizable_search.text import counted, dimensions, quoted
 
-MOST_PLANS = 100  # that searches by vectors name, and that are kept
 MOST_READ = 1000  # rows that are read to group them; of more, only the best row of each document is read
 
 
@@ -75,7 +74,7 @@ class Index:
             self._embedder.load()
         self.plans = StoredPlans(reader.folder, reader.manifest)  # the tuned plans
         self._plan_of_vectors = lru_cache(MOST_PLANS)(
-            lambda times_read, *options: self.plan(SearchOptions(*options), by_vectors=True)
+            partial(_plan_of_vectors, self.name, self.full_dim, self.plans)
         )
         self._filter = Filter(reader)
         self._executor = Executor(reader, self._chooser.pick, centred=spec.centred)
@@ -339,6 +338,11 @@ class Index:
                 rows = rows[np.sort(np.unique(self._filter.document_numbers[rows], return_index=True)[1])]
             scored = scored_documents(top, 0, {d.row: d for d in self.documents(rows)})
         return best, stages
+
+
+def _plan_of_vectors(name: str, full_dim: int, plans: StoredPlans, times_read: int, *options: Any) -> Plan:
+    """The plan of a search by vectors, until the tuned plans are read again."""
+    return plan_of(SearchOptions(*options), name, full_dim, plans, has_words=None)
 
 
 def open_index(

@@ -77,7 +77,7 @@ class Executor:
         self._lexical = LexicalIndex(postings, masks) if len(postings) == len(masks) else None
         self._stored_parts = cache(partial(parts_of, reader.parts, reader.dims))
         self._cut_parts = lru_cache(MOST_CUT)(partial(parts_of, reader.parts, reader.dims))
-        self._steps = lru_cache(MOST_PLANS)(self._steps_of)
+        self._steps = lru_cache(MOST_PLANS)(partial(_steps_of, self._bits))
         self._lock = threading.Lock()
 
     def run(
@@ -230,13 +230,6 @@ class Executor:
             top.missing = list(dict.fromkeys(part for stage in stats for part in stage.missing))
         return top, stats
 
-    def _steps_of(self, plan: Plan, k: int) -> list[tuple[str, int, Precision, int]]:
-        """Of each stage its name, dimension, precision and the rows it keeps."""
-        return [
-            (str(stage), stage.dim, self._bits if stage.precision == "bits" else stage.precision, keep)
-            for stage, keep in zip(plan.stages, plan.keeps(k), strict=True)
-        ]
-
     def _first_stage(
         self,
         engine: Engine,
@@ -261,6 +254,14 @@ class Executor:
         """Every part at this dimension, cached: one that is not stored costs a pass over the rows."""
         with self._lock:
             return self._stored_parts(dim) if dim in self._reader.dims else self._cut_parts(dim)
+
+
+def _steps_of(bits: Precision, plan: Plan, k: int) -> list[tuple[str, int, Precision, int]]:
+    """Of each stage its name, dimension, precision and the rows it keeps; `bits` is what that means here."""
+    return [
+        (str(stage), stage.dim, bits if stage.precision == "bits" else stage.precision, keep)
+        for stage, keep in zip(plan.stages, plan.keeps(k), strict=True)
+    ]
 
 
 def _gather(

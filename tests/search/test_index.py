@@ -148,6 +148,19 @@ def test_query_vectors_of_another_shape_or_not_finite_are_refused(index, bad):
         index.scan(bad)
 
 
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_not_finite_is_refused_wherever_it_stands(index, rows, engine, bad):
+    query = rows[:3].copy()
+    query[1, FULL - 1] = bad
+    with (
+        open_index(index.folder, engine=engine) as opened,
+        pytest.raises(UsageError, match="NaN or infinity"),
+    ):
+        opened.scan(query, dim=16)
+
+
 def test_a_plan_beside_a_dimension_is_refused(index, rows):
     with pytest.raises(UsageError, match="either"):
         index.scan(rows[:1], dim=16, plan="96")

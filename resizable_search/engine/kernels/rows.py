@@ -27,10 +27,7 @@ GROUP = 16  # rows whose keys a scan compares with the bound at once
 
 @njit(nogil=True, cache=True)
 def truncate(full, dim, out):
-    """`vectors.truncate` of a few rows (m, width) float32 into out (m, dim) float32.
-
-    Returns whether all numbers of the rows are finite.
-    """
+    """`vectors.truncate` of rows (m, width) float32 into out (m, dim). Returns whether all is finite."""
     lanes, odd = np.empty(32, np.float64), 0
     for query in range(full.shape[0]):
         row = full[query]

@@ -147,7 +147,7 @@ def without_sign(ray: Any, calls: Mapping[Any, Any]) -> Collection[Any]:
     """
     pending, silent = list(calls), set()
     while pending:
-        _, late = ray.wait(pending, num_returns=len(pending), timeout=ASK_SECONDS, fetch_local=False)
+        _, late = ray.wait(pending, num_returns=len(pending), timeout=ASK_SECONDS)
         signs = {calls[call].sign.options(concurrency_group=_SIGNS).remote(): call for call in late}
         if signs:
             _, missing = ray.wait(list(signs), num_returns=len(signs), timeout=PATIENCE, fetch_local=False)

@@ -70,6 +70,8 @@ MOST_TWICE = 200
 """The texts that the death of a worker may cost."""
 MOST_TIMES = 1.3
 """How many times as long as by one process a query may take by actors, beside the fixed cost."""
+PAUSE_SECONDS = 0.1
+"""Before each query of `ratio`: BLAS's threads spin after theirs, and take a core from whoever comes next."""
 TEXTS = 32
 """Texts of a request."""
 LINEAR = 0.9
@@ -221,23 +223,29 @@ class Ground:
         return kills
 
     def kill_raylet(self, is_done: Callable[[float], bool]) -> int:
-        """Kill the raylet of a node after a while; another joins later."""
-        for move in (self._lose_node, lambda: self.cluster.add_node(num_cpus=2)):
+        """Kill the raylet of a node that works, after a while; another joins later."""
+        is_lost = False
+        while not is_lost:
             if is_done(KILL_SECONDS):
-                raise SystemExit("it was done before the raylet was killed: take more rows")
-            move()
+                raise SystemExit("it was done before a raylet was killed: take more rows")
+            is_lost = self._lose_node()
+        if not is_done(KILL_SECONDS):
+            self.cluster.add_node(wait=False, num_cpus=2)
         while not is_done(KILL_SECONDS):
             pass
         return 1
 
-    def _lose_node(self) -> None:
+    def _lose_node(self) -> bool:
         busy = set(self.workers())
         for node in self.cluster.list_all_nodes():
-            raylet = node.all_processes["raylet"][0].process.pid
-            own = (int(word) for word in Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split())
-            if node is not self.cluster.head_node and busy.intersection(own):
-                os.kill(raylet, signal.SIGKILL)
-                return
+            raylet = node.all_processes["raylet"][0].process
+            if node is self.cluster.head_node or raylet.poll() is not None:
+                continue
+            own = Path(f"/proc/{raylet.pid}/task/{raylet.pid}/children").read_text().split()
+            if busy.intersection(map(int, own)):
+                raylet.kill()
+                return True
+        return False
 
 
 def ended(process: "subprocess.Popen[bytes]") -> Callable[[float], bool]:
@@ -333,6 +341,12 @@ def search(ground: Ground, name: str = "search", kill: Callable[..., int] | None
         spread.scan(queries[:1])
 
         def ask() -> None:
+            try:
+                ask_all()
+            finally:
+                done.set()
+
+        def ask_all() -> None:
             for query in queries[:, None]:
                 began = time.perf_counter()
                 plan = ("256", "64:100,256", "256:1bit:400,256")[len(waits) % 3]
@@ -347,7 +361,6 @@ def search(ground: Ground, name: str = "search", kill: Callable[..., int] | None
                 same = [np.array_equal(getattr(found, x), getattr(expected, x)) for x in ("rows", "scores")]
                 wrong.append(not all(same))
                 time.sleep(max(0.0, 0.06 - (time.perf_counter() - began)))
-            done.set()
 
         threading.Thread(target=ask, daemon=True).start()
         kills = (kill or ground.kill_workers)(done.wait)
@@ -383,7 +396,7 @@ def ratio(ground: Ground) -> None:
                     "alone": lambda i, p=plan: alone.scan(queries[i % 100, None], plan=p),
                     "spread": lambda i, p=plan: spread.scan(queries[i % 100, None], plan=p),
                 }
-                spent = alternate(ways, 60, warm_up=20)
+                spent = alternate(ways, 60, warm_up=20, before=lambda _: time.sleep(PAUSE_SECONDS))
                 one, two = (median_ms(spent[name]) for name in ways)
                 note, times = f"{two:.1f} beside {one:.1f} ms", 0.0
                 if plan not in fixed:  # so few rows that what is more is what each query costs

@@ -137,7 +137,10 @@ def test_calls_without_a_sign_of_life_are_found(monkeypatch):
     class Ray:
         waits = 0
 
-        def wait(self, refs, *, num_returns, timeout, fetch_local):
+        def wait(self, refs, *, num_returns, timeout, fetch_local=True):
+            assert fetch_local != refs[0].startswith(
+                "sign"
+            )  # an answer must be here, not on a node that dies
             self.waits += 1
             late = [ref for ref in refs if "dead" in ref or (ref == "slow" and self.waits < 4)]
             return [ref for ref in refs if ref not in late], late

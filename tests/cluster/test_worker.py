@@ -3,6 +3,7 @@
 import os
 import pickle
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,9 +52,21 @@ def parted(tmp_path) -> Path:
     return home.index("parted")
 
 
-def scans(folder: Path, numbers=(0, 1, 2), generation: int | None = None) -> ScanWorker:
-    generation = read_manifest(folder).generation if generation is None else generation
-    return ScanWorker(__version__, str(folder), generation, numbers, 1)
+@pytest.fixture
+def scans():
+    """Makes workers that scan, whose files are closed in the end."""
+    made: list[tuple[ScanWorker, tuple[int, ...]]] = []
+
+    def new(folder: Path, numbers=(0, 1, 2), generation: int | None = None) -> ScanWorker:
+        generation = read_manifest(folder).generation if generation is None else generation
+        made.append((ScanWorker(__version__, str(folder), generation, numbers, 1), numbers))
+        return made[-1][0]
+
+    yield new
+    for worker, numbers in made:
+        for number in numbers:
+            with suppress(RsearchError):
+                worker._opened(number)[0].close()
 
 
 def best(results, query: int, k: int) -> list[tuple[int, float]]:
@@ -114,7 +127,7 @@ def test_an_embedder_that_the_node_lacks_is_named():
 
 
 @pytest.mark.parametrize("dim", [96, 16, 9])
-def test_the_best_rows_of_all_parts_are_the_answer_of_one_machine(parted, dim):
+def test_the_best_rows_of_all_parts_are_the_answer_of_one_machine(scans, parted, dim):
     worker = scans(parted)
     with open_index(parted, embedder=TableEmbedder()) as index:
         whole = index.scan(QUERIES, k=20, dim=dim)
@@ -131,19 +144,19 @@ def test_the_best_rows_of_all_parts_are_the_answer_of_one_machine(parted, dim):
     assert not {3, 50} & set(rows.ravel())
 
 
-def test_masks_are_those_of_the_parts_of_this_worker(parted):
+def test_masks_are_those_of_the_parts_of_this_worker(scans, parted):
     masks = [np.arange(5) == 2, np.arange(40) == 7]
     results = scans(parted, (2, 0)).scan(16, np.eye(1, 16, dtype=np.float32), "int8", 10, masks)
     assert [result.top.rows[result.top.rows >= 0].tolist() for result in results] == [[72], [7]]
 
 
-def test_rows_of_other_workers_are_no_candidates(parted):
+def test_rows_of_other_workers_are_no_candidates(scans, parted):
     rows = np.array([[1, 2, 41, 73], [41, 42, 43, 44]])
     (result,) = scans(parted, (0,)).rescore(16, np.eye(2, 16, dtype=np.float32), "float32", rows, 4)
     assert [sorted(found) for found in result.top.rows.tolist()] == [[1, 2], [-1, -1]]
 
 
-def test_a_part_that_cannot_be_read_is_told_and_the_others_are_scanned(parted):
+def test_a_part_that_cannot_be_read_is_told_and_the_others_are_scanned(scans, parted):
     (parted / "parts/2/16.npy").unlink()
     first, second, third = scans(parted).scan(16, np.eye(1, 16, dtype=np.float32), "exact", 2, None)
     assert isinstance(second, IndexFormatError)
@@ -154,7 +167,7 @@ def test_a_part_that_cannot_be_read_is_told_and_the_others_are_scanned(parted):
     assert readable_parts(str(parted), read_manifest(parted).generation) == [1, 3]
 
 
-def test_an_index_that_changed_or_is_not_here_is_told(parted, tmp_path):
+def test_an_index_that_changed_or_is_not_here_is_told(scans, parted, tmp_path):
     query = np.eye(1, 16, dtype=np.float32)
     generation = read_manifest(parted).generation
     for result in scans(parted, generation=generation - 1).rescore(16, query, "exact", np.array([[1]]), 1):

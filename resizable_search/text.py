@@ -100,6 +100,8 @@ def sound_json(text: str) -> str:
 
 MOST_READ = 200_000  # characters of a text that are searched for a passage: it may have millions
 
+# Marks in words that `\w` does not match: accents, and vowel signs of Hebrew, Arabic, India, Thai and Lao
+MARKS = "\u0300-\u036f\u0591-\u05c7\u064b-\u0670\u0900-\u0963\u0966-\u0dff\u0e31-\u0e4e\u0eb1-\u0ecd"
 _WORD = re.compile(r"\w+")
 _ENDING = re.compile(r"(?<=\w{3})(?:(?:ing|ed|ie|e|y)(?:(?<!s)s)?|(?<!s)s)$")
 _SENTENCE = re.compile(r"(?<=[.!?]) ")
@@ -110,7 +112,7 @@ has have how i if in into is it its me more most my no not of on only or other o
 such than that the their them then there these they this those to up very was we were what when where which
 who whose why will with would you your
 """
-STOP_WORDS = frozenset(_STOP_WORDS.split())
+STOP_WORDS = frozenset(_STOP_WORDS.split())  # never change them: vectors of wordllama depend on them
 
 
 def rarity(query: str, texts: Iterable[str]) -> dict[str, int]:

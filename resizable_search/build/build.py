@@ -119,7 +119,9 @@ def build_index(
     which works on this machine. `home` is as for `open_index`. Raises what `build` does.
     """
     home_folder, options = home_of(home), BuildOptions(name, dims=tuple(dims) if dims else None)
-    if embedder is None and was_index(home_folder.index(name)):
+    folder = home_folder.index(name)
+    is_kind = not isinstance(embedder, Embedder) and was_index(folder)
+    if is_kind and embedder in (None, read_manifest(folder).embedder["kind"]):
         embedder = own_embedder(home_folder, name)
     made_by = embedder if isinstance(embedder, Embedder) else registry.create(embedder or DEFAULT_EMBEDDER)
     build(TextsCorpus(texts), made_by, home_folder, options, progress)

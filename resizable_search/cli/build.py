@@ -298,6 +298,7 @@ def _embedder(
     own = options.embedder_options()
     is_other = earlier is not None and options.embedder != earlier.kind
     if earlier is None or ("embedder" in given and is_other) or (earlier.spec is None and not is_other):
-        return registry.create(options.embedder, options.model, own)
+        begun_by = None if earlier is None or is_other else earlier.corpus.get("model")
+        return registry.create(options.embedder, options.model or begun_by, own)
     own = {option: value for option, value in own.items() if option in given}
     return earlier.embedder(home, name, options.model if "model" in given else None, own)

@@ -68,8 +68,7 @@ class BeirCorpus(FilesCorpus):
             with open_regular(Path(self.paths[0])) as file:
                 self._sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         options = {"path": self._spec_path, "sha256": self._sha256, "chars": self.chars}
-        encoding = {"encoding": self.encoding} if self.encoding else {}
-        return CorpusSpec(self.kind, options | encoding)
+        return CorpusSpec(self.kind, options | ({"encoding": self.encoding} if self.encoding else {}))
 
     def pin(self, spec: Mapping[str, Json]) -> None:
         """Let the file move: its checksum identifies it."""

@@ -290,8 +290,7 @@ def html_text(page: str, *, bare: bool = False) -> tuple[str, list[Heading], str
             walk.skip_subtree()
         else:
             text.add(node.text)
-    title = root.findtext("head/title") or ""
-    return "".join(text.parts), text.headings, " ".join(title.split())
+    return "".join(text.parts), text.headings, " ".join((root.findtext("head/title") or "").split())
 
 
 def _is_aside(node: Any) -> bool:

@@ -37,7 +37,7 @@ from resizable_search.embedders.base import Embedder, Task
 from resizable_search.errors import EmbedderError, IndexFormatError, UsageError
 from resizable_search.specs import EmbedderSpec
 from resizable_search.system import replace_file, unreadable
-from resizable_search.text import BACK, clipped
+from resizable_search.text import BACK, MARKS, clipped
 
 Floats = NDArray[np.float32]
 
@@ -49,6 +49,18 @@ RARE_FROM = 1_000  # documents from which on a word must be in two of them: else
 IDF_POWER = 1.5
 PASSES = 1  # of the randomised SVD's power iteration
 NEGLIGIBLE = 1e-5  # singular values below this share of the largest are rounding errors
+RULES = 1  # the version of the tokenizer's rules. A state that was fitted by other rules is refused.
+LONGEST_WORD = 64  # characters; longer words are cut, so that nothing stores a blob
+CACHED_WORDS = 1 << 16  # words whose terms are cached, in some 12 MB
+_WORD = re.compile(rf"[\w'\u2019{MARKS}]{{1,{LONGEST_WORD}}}")
+_PART = re.compile(rf"(?:[^\W_]|[{MARKS}])+")
+_SUFFIX = re.compile(r"['\u2019](?:s|t|d|m|ll|re|ve)?$", re.IGNORECASE)
+_HUMP = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][^\W\d_A-Z])")
+_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
+FORMAT = "rsearch-lsa"
+VERSION = 1
+HEAD, TERMS, IDF, COMPONENTS = "lsa.json", "terms.json", "idf.npy", "components.npy"
+MAX_BYTES = 256_000_000  # of a file that is read whole. 30,000 words have less than a megabyte.
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,20 +191,6 @@ def _decompose(matrix: Any, width: int, seed: int) -> Floats:
     return np.ascontiguousarray(vectors[:worth].T, np.float32)
 
 
-RULES = 1  # the version of the tokenizer's rules. A state that was fitted by other rules is refused.
-LONGEST_WORD = 64  # characters; longer words are cut, so that nothing stores a blob
-CACHED_WORDS = 1 << 16  # words whose terms are cached, in some 12 MB
-
-# Marks inside words that `\w` does not match: combining accents, and the vowel signs of Hebrew, Arabic, the
-# scripts of India, Thai and Lao.
-_MARKS = "\u0300-\u036f\u0591-\u05c7\u064b-\u0670\u0900-\u0963\u0966-\u0dff\u0e31-\u0e4e\u0eb1-\u0ecd"
-_WORD = re.compile(rf"[\w'\u2019{_MARKS}]{{1,{LONGEST_WORD}}}")
-_PART = re.compile(rf"(?:[^\W_]|[{_MARKS}])+")
-_SUFFIX = re.compile(r"['\u2019](?:s|t|d|m|ll|re|ve)?$", re.IGNORECASE)
-_HUMP = re.compile(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][^\W\d_A-Z])")
-_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
-
-
 def tokens(text: str) -> list[str]:
     """The terms of a text, in order, as often as they occur."""
     return list(chain.from_iterable(map(_terms_of, _WORD.findall(text))))
@@ -228,12 +226,6 @@ def _singular(word: str) -> str:
             return word[:-3] + "y"
         word = word[:-2] if word.endswith(("sses", "shes", "ches", "xes")) else word[:-1]
     return word[:-2] + "y" if word.endswith("ie") else word
-
-
-FORMAT = "rsearch-lsa"
-VERSION = 1
-HEAD, TERMS, IDF, COMPONENTS = "lsa.json", "terms.json", "idf.npy", "components.npy"
-MAX_BYTES = 256_000_000  # of a file that is read whole. 30,000 words have less than a megabyte.
 
 
 def write_state(

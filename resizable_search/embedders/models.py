@@ -114,7 +114,6 @@ _CARDS = (
 # fmt: on
 
 MODELS = {card.name: card for card in _CARDS}  # the known models by their canonical name
-
 _QUANTISED = r"(?:i?q\d\w*|b?f16|f32|fp16|fp32)"
 
 

@@ -36,6 +36,7 @@ BUILT_IN = {
 }
 PRECOMPUTED = {"given": "resizable_search.embedders.base:PrecomputedEmbedder"}  # embeds nothing
 GROUP = "resizable_search.embedders"  # the entry-point group: an embedder's name, and its class
+LOCK_SECONDS = 10.0  # others hold the lock for milliseconds
 
 
 def names() -> list[str]:
@@ -97,8 +98,7 @@ def reopen(spec: EmbedderSpec, state: Path) -> "Embedder":
     """The embedder of an index. `state` is the folder of a fitted one. Raises IndexFormatError."""
     cls: Any = embedder_class(spec.kind)
     if cls.needs_fit:
-        fitted: Embedder = cls.load(state)
-        return fitted
+        return cls.load(state)  # type: ignore[no-any-return]  # the class is of our own
     problem = "it has other options"
     try:
         width = {"width": spec.width} if "width" in parameters(spec.kind) else {}  # else it may ask for it
@@ -115,9 +115,6 @@ def reopen(spec: EmbedderSpec, state: Path) -> "Embedder":
         f"this rsearch's {spec.kind} embedder does not take the index's options ({problem}): "
         "upgrade rsearch, or build the index again"
     )
-
-
-LOCK_SECONDS = 10.0  # others hold the lock for milliseconds
 
 
 def embedder_of_vectors(

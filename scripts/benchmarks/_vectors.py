@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from resizable_search.embedders.wordllama import MODEL, WordLlamaEmbedder
+from resizable_search.embedders.wordllama import TOKENS_MODEL, WordLlamaEmbedder
 from resizable_search.engine import vectors
 
 QUERIES = 1000
@@ -73,12 +73,12 @@ def sentences(limit: int | None) -> Vectors:
     documents = [{"title": "" if title_of[text] in hidden else title_of[text], "text": text} for text in kept]
     queries = embed([texts[i] for i in order[:half]] + asked_titles)
     described = "sentences of Wikipedia by WordLlama, a real Matryoshka model; half of the queries are titles"
-    return Vectors("sentences", described, embed(kept), queries, documents, MODEL)
+    return Vectors("sentences", described, embed(kept), queries, documents, TOKENS_MODEL)
 
 
 def embed(texts: list[str]) -> NDArray[np.float32]:
-    """Unit vectors (n, 256) of texts by the project's own embedder."""
-    embedder = WordLlamaEmbedder()
+    """Unit vectors (n, 256) of texts by the model of earlier figures, so that figures compare."""
+    embedder = WordLlamaEmbedder(model=TOKENS_MODEL)
     blocks = [
         embedder.embed(texts[start : start + AT_ONCE], "search_document")
         for start in range(0, len(texts), AT_ONCE)

@@ -8,8 +8,10 @@ import pytest
 
 from resizable_search.build.build import build
 from resizable_search.build.workspace import BuildOptions
-from resizable_search.corpora.files import FilesCorpus
+from resizable_search.corpora.files import RULES, FilesCorpus
 from resizable_search.embedders import registry
+from resizable_search.embedders.wordllama import MODEL, TOKENS_MODEL, WordLlamaEmbedder
+from resizable_search.errors import BuildStoppedError
 from resizable_search.store.layout import Home
 from resizable_search.store.manifest import read_manifest
 from tests.cli.conftest import Inside, Machine, another_api, errs, errs_at_last
@@ -34,9 +36,17 @@ def notes(inside: Inside) -> Path:
     return folder
 
 
-def built_before(inside: Inside, notes: Path, kind: str, *, dims: tuple[int, ...] | None = None, **reading):
+def built_before(
+    inside: Inside,
+    notes: Path,
+    kind: str,
+    *,
+    model: str | None = None,
+    dims: tuple[int, ...] | None = None,
+    **reading,
+):
     """An index of the notes, with the corpus's options of the first version where none are given."""
-    embedder = registry.create(kind)
+    embedder = registry.create(kind, model)
     build(FilesCorpus([notes], **reading), embedder, Home(inside.home), BuildOptions("notes", dims=dims))
 
 
@@ -297,3 +307,26 @@ def test_a_build_that_was_begun_is_resumed_with_its_embedder(machine: Machine):
         ran = machine.run("build", "files", notes)
         assert ran.code == 0, ran
         assert not paid & set(api.answered)
+
+
+def test_an_unfinished_build_by_the_model_of_before_goes_on_with_it(inside: Inside, notes: Path, monkeypatch):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(WordLlamaEmbedder, "embed", stop)
+        with pytest.raises(BuildStoppedError):
+            built_before(inside, notes, "wordllama", model=TOKENS_MODEL, rules=RULES, chunk="400", chars=None)
+    assert inside.run("build", "files", notes).code == 0
+    assert manifest(inside).embedder["model"] == TOKENS_MODEL
+
+
+@pytest.mark.parametrize("named", [(), ("--embedder", "wordllama")], ids=str)
+def test_an_index_by_the_model_of_before_is_followed_by_it_until_another_is_named(
+    inside: Inside, notes: Path, named: tuple[str, ...]
+):
+    built_before(inside, notes, "wordllama", model=TOKENS_MODEL, dims=(32,))
+    follow(inside, notes, *named)
+    assert manifest(inside).embedder["model"] == TOKENS_MODEL
+    assert inside.run("build", "files", notes, "--model", MODEL, "--restart").code == 0
+    assert manifest(inside).embedder["model"] == MODEL

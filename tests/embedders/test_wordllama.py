@@ -1,3 +1,4 @@
+import hashlib
 import threading
 from importlib.metadata import distribution
 
@@ -6,10 +7,19 @@ import pytest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
+from resizable_search import build_index, open_index
 from resizable_search.embedders import wordllama
 from resizable_search.embedders.registry import create, reopen
-from resizable_search.embedders.wordllama import TOKENIZER, WEIGHTS, WordLlamaEmbedder
-from resizable_search.errors import EmbedderError, IndexFormatError, UsageError
+from resizable_search.embedders.wordllama import (
+    MODEL,
+    TOKENIZER,
+    TOKENS_MODEL,
+    WEIGHTS,
+    WordLlamaEmbedder,
+    words_of,
+)
+from resizable_search.errors import EmbedderError, EmbedderMismatchError, IndexFormatError, UsageError
+from resizable_search.text import STOP_WORDS
 
 TEXTS = [
     "who invented the telephone",
@@ -22,32 +32,67 @@ TEXTS = [
 ]
 
 
-def oracle(texts):
-    """The mean of the tokens' rows, in float64."""
+def oracle(texts, power=1.0):
+    """The mean of the tokens' rows, in float64; the sum of a token's rows is n ** power of them."""
     package = distribution("wordllama")
     table = load_file(package.locate_file(WEIGHTS))["embedding.weight"].astype(np.float64)
     tokenizer = Tokenizer.from_file(str(package.locate_file(TOKENIZER)))
     tokenizer.no_padding()
     tokenizer.no_truncation()
     ids = [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
-    return np.stack([table[each].mean(0) if each else np.zeros(256) for each in ids])
+    counts = [np.array([each.count(token) for token in each]) for each in ids]
+    weights = [count ** (power - 1) for count in counts]
+    pairs = zip(ids, weights, strict=True)
+    return np.stack([(table[i] * w[:, None]).mean(0) if i else np.zeros(256) for i, w in pairs])
 
 
-@pytest.fixture(scope="module")
-def embedder():
-    return WordLlamaEmbedder()
+@pytest.fixture(scope="module", params=[MODEL, TOKENS_MODEL])
+def embedder(request):
+    return WordLlamaEmbedder(model=request.param)
 
 
-def test_a_vector_is_the_mean_of_the_rows_of_its_tokens(embedder):
-    rows = embedder.embed(TEXTS, "search_document")
+def test_a_vector_is_the_mean_of_the_rows_of_its_tokens():
+    rows = WordLlamaEmbedder(model=TOKENS_MODEL).embed(TEXTS, "search_document")
     assert (rows.shape, rows.dtype) == ((7, 256), np.float32)
     np.testing.assert_allclose(rows, oracle(TEXTS), atol=2e-5)
     assert not rows[1].any()
 
 
+def test_a_vector_of_the_words_model_is_that_of_the_words_with_repeats_weighing_less():
+    texts = [*TEXTS, "A tree, a tree: `tree`!", "tree tree tree root"]
+    rows = WordLlamaEmbedder().embed(texts, "search_document")
+    np.testing.assert_allclose(rows, oracle([words_of(text) for text in texts], 0.9), atol=2e-5)
+    assert not rows[1].any()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("What does `--rerank` do?", "rerank"),
+        ("It is the IT department's C++ and C# code", "IT department's C++ C# code"),
+        ("| a | b |\n|---|---|\n| 3.11 | move_to_end |", "b 3 11 move_to_end"),
+        ("Who are you?", "Who are you"),
+        ("— … —", "— … —"),
+        ("cafe\u0301 हिन्दी", "cafe\u0301 हिन्दी"),
+        ("", ""),
+    ],
+)
+def test_the_words_of_a_text_are_without_stop_words_and_markup(text, words):
+    assert words_of(text) == words
+
+
+def test_the_numbers_of_a_text_never_change():
+    """Indexes hold them: another list of stop words, for one, needs another model."""
+    text = "What does the `--rerank` option do, and is rerank worth its time? C++ too."
+    row = WordLlamaEmbedder().embed([text], "search_query")[0]
+    np.testing.assert_allclose(row[:4], [-0.74970597, -0.09338824, -0.13100353, -0.31751612], rtol=1e-5)
+    assert hashlib.sha256(" ".join(sorted(STOP_WORDS)).encode()).hexdigest()[:16] == "e65cc146b86cd602"
+
+
 def test_a_text_has_the_same_bits_alone_in_a_batch_and_in_another_thread(embedder):
     batch = embedder.embed(TEXTS * 9, "search_document")
-    alone = np.concatenate([WordLlamaEmbedder().embed([text], "search_query") for text in TEXTS])
+    other = WordLlamaEmbedder(model=embedder.spec.model)
+    alone = np.concatenate([other.embed([text], "search_query") for text in TEXTS])
     np.testing.assert_array_equal(batch, np.tile(alone, (9, 1)))
     found = {}
 
@@ -82,6 +127,21 @@ def test_an_index_opens_it_again_and_refuses_other_files(tmp_path):
     with pytest.raises(IndexFormatError, match="it has other options"):
         reopen(other, tmp_path)
     assert other.fingerprint != spec.fingerprint
+
+
+def test_the_models_are_different_spaces_and_an_index_keeps_its_own(tmp_path):
+    texts = ["tree structures", "sorting of lists"]
+    build_index("old", texts, embedder=create("wordllama", TOKENS_MODEL), home=tmp_path).close()
+    for embedder in ("wordllama", None):
+        texts.append(f"walking the folder of {embedder}")
+        with build_index("old", texts, embedder=embedder, home=tmp_path) as index:
+            assert (index.rows, index.manifest.embedder["model"]) == (len(texts), TOKENS_MODEL)
+            row = WordLlamaEmbedder(model=TOKENS_MODEL).embed(texts[-1:], "search_document")[0]
+            np.testing.assert_allclose(
+                index.vectors([len(texts) - 1])[0], row / np.linalg.norm(row), atol=1e-6
+            )
+    with pytest.raises(EmbedderMismatchError, match="query it with its own embedder"):
+        open_index("old", home=tmp_path, embedder=WordLlamaEmbedder())
 
 
 def test_another_model_is_refused():

@@ -4,12 +4,14 @@ The library never prints. A caller that wants progress passes a `Progress` of it
 ignores it. The log, a file beside the index, has the same and more. A build never fails because of it.
 """
 
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a command that logs nothing imports nothing for it
+    import logging
 
 
 class Progress:
@@ -36,7 +38,9 @@ MOST_BYTES = 2_000_000  # of a log; then it replaces `build.log.1`
 class LoggedProgress(Progress):
     """Passes progress on, and logs its stages and notes; `handler` writes the log."""
 
-    def __init__(self, inner: Progress, handler: logging.Handler | None = None) -> None:
+    def __init__(self, inner: Progress, handler: "logging.Handler | None" = None) -> None:
+        import logging
+
         self._inner = inner
         self._logger = logging.Logger("resizable_search.build.build", logging.INFO)  # not of the process
         self._logger.addHandler(handler or logging.NullHandler())
@@ -64,21 +68,20 @@ class LoggedProgress(Progress):
         self._inner.note(message)
 
 
-class _Handler(RotatingFileHandler):
-    """Ignores a full disk."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        return
-
-
 @contextmanager
 def logged(progress: Progress, path: Path) -> Iterator[LoggedProgress]:
     """Append to the log at `path` while this is entered."""
+    import logging
+    from logging.handlers import RotatingFileHandler
+
     try:
-        handler = _Handler(path, maxBytes=MOST_BYTES, backupCount=1, encoding="utf-8", errors="replace")
+        handler = RotatingFileHandler(
+            path, maxBytes=MOST_BYTES, backupCount=1, encoding="utf-8", errors="replace"
+        )
     except OSError:
         yield LoggedProgress(progress)
         return
+    handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk is ignored
     form = logging.Formatter("%(asctime)sZ %(process)d %(message)s", "%Y-%m-%dT%H:%M:%S")
     form.converter = time.gmtime
     handler.setFormatter(form)

@@ -5,7 +5,6 @@ it belongs to one run. A project sets search and output options only: the author
 where texts and keys are sent.
 """
 
-import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -216,6 +215,8 @@ class Configuration:
         *table, key = name.split(".")
         if setting := self.table(tuple(table)).get(key):
             return setting
+        import difflib  # only a wrong name needs it
+
         near = difflib.get_close_matches(name, [*self.names(), *map(".".join, self.tables())], 1, 0.6)
         remedy = f"did you mean {near[0]}?" if near else "`rsearch config` lists all"
         raise ConfigError(f"unknown setting {clipped(name) if len(name) < 60 else quoted(name)}: {remedy}")

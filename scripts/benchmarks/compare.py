@@ -9,7 +9,8 @@ groups. They come with the extra `compare`: .venv/bin/pip install -e ".[compare]
 Single queries: a way answers some in a block of its own, after a pause (the threads of BLAS and OpenMP spin
 for a while) and some untimed ones; then each of some more after 64 MB of other memory was touched, as other
 programs do (cold). A round has a block of each way, in another order each time; figures are medians over all
-rounds, at the better number of threads. Batch: all queries in one call, the best of the rounds, a query.
+rounds, at the better number of threads. Batch: all queries in one call, the best of the rounds, a query; the
+first one comes before the single queries, so that these find files mapped and buffers allocated.
 Overlap: the share of the float64 top k (ties by lower row) that is found, over all queries. `/ rival`: beside
 the fastest rival that finds as much or more. Ours are found through `open_index` as users do, with plans that
 `tune` found in the same run; the measured queries are not among those it is given.
@@ -217,10 +218,10 @@ def measure(figures: list[Figures], given: Given, rounds: int) -> None:
         for found in (*figures[shift:], *figures[:shift]):
             for threads in found.way.threads:
                 pools.limit(limits=threads)
-                block(found, given.queries, threads, number)
                 is_slow = found.batch * len(given.queries) > SLOW_SECONDS
                 if number == 0 or (number < BATCH_ROUNDS and not is_slow):
                     _batch(found, given, wanted, threads, number)
+                block(found, given.queries, threads, number)
         say(f"round {number + 1} of {rounds} is measured")
     pools.limit(limits=BUILD_THREADS)
 

@@ -313,10 +313,7 @@ def _tile(rows, queries, *, prefetches=False):
 
 
 def prefetch(builder, pointer):
-    """Prefetch the memory at a pointer into the second cache; an address outside of an array is harmless.
-
-    The first cache waits for few lines at once: a cold scan that prefetches into it takes half as long again.
-    """
+    """Prefetch into the second cache, as the first waits for few lines at once; any address is harmless."""
     read, keep, data = (ir.Constant(I32, number) for number in (0, 2, 1))
     kind = ir.FunctionType(ir.VoidType(), [pointer.type, *[I32] * 3])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")

@@ -3,7 +3,9 @@
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -17,16 +19,24 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[Pro
 
     def shown(columns: int, work: Callable[[Progress], None]) -> str:
         ours, theirs = os.openpty()
+        written = bytearray()
+
+        def read() -> None:  # beside the work, as a terminal has room for some frames only
+            with suppress(OSError):  # the other side is closed
+                while piece := os.read(ours, 1 << 16):
+                    written.extend(piece)
+
+        terminal = threading.Thread(target=read)
+        terminal.start()
         monkeypatch.setenv("COLUMNS", str(columns))
         monkeypatch.setenv("TERM", "xterm-256color")
         with os.fdopen(theirs, "w") as stderr:
             monkeypatch.setattr(sys, "stderr", stderr)
             with progress.shown_progress() as bar:
                 work(bar)
-            stderr.flush()
-            written = os.read(ours, 1 << 16).decode()
+        terminal.join()
         os.close(ours)
-        return written
+        return written.decode()
 
     return shown
 

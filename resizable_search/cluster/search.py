@@ -29,7 +29,7 @@ from resizable_search.cluster.connection import (
 )
 from resizable_search.cluster.worker import ScanWorker, readable_parts
 from resizable_search.engine import vectors
-from resizable_search.engine.base import NO_ROW, ScanResult, gather, select
+from resizable_search.engine.base import NO_ROW, Engine, ScanResult, gather, select
 from resizable_search.engine.parts import Parts
 from resizable_search.engine.plan import Precision
 from resizable_search.engine.vectors import Floats, Rows
@@ -42,7 +42,7 @@ DEATHS = 2  # how often an actor may die at one scan before its parts are given 
 DIED = f"its actor died {DEATHS} times: look at memory and disk of its node"
 
 
-class RayEngine:
+class RayEngine(Engine):
     """Scans the parts of `reader` by actors; see `engine.base` for the contract.
 
     `partial`: parts that cannot be scanned are left out of an answer, which names them as missing; else they

@@ -110,6 +110,9 @@ class ScanResult:
     missing: Sequence[str] = ()
 
 
+Timed = list[tuple[ScanResult, float]]  # what each stage of a plan did, and its seconds
+
+
 class Engine(Protocol):
     """Finds the best rows of an index; scans all its parts together."""
 
@@ -120,6 +123,13 @@ class Engine(Protocol):
 
     def rescore(self, parts: Parts, queries: Floats, precision: Precision, rows: Rows, k: int) -> ScanResult:
         """The k best of each query's own rows (m, c) int64, ascending. Rows of no part are skipped."""
+
+    def narrow(self, parts: Parts, keep: int, later: Parts, query: Floats, k: int) -> Timed | None:
+        """The plan `dim:1bit:keep,dim` for a raw query (1, width) float32, as `scan` and `rescore` run it.
+
+        None if that is as fast.
+        """
+        return None
 
     def truncate(self, rows: Floats, dim: int) -> Floats:
         """`vectors.truncate_queries` of (m, width) float32: (m, dim) float32."""

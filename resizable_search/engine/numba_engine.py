@@ -9,11 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.engine import base, vectors
-from resizable_search.engine.base import ScanResult, room_for, row_bytes
+from resizable_search.engine.base import Engine, ScanResult, Timed, room_for, row_bytes
 from resizable_search.engine.numpy_engine import NumpyEngine
 from resizable_search.engine.parts import Parts
 from resizable_search.engine.plan import Precision
-from resizable_search.engine.scheduling import FEW, Buffers, Scan, parallel_scan, share_queries
+from resizable_search.engine.scheduling import (
+    FEW,
+    LEAST_OF_ONE_BIT,
+    Buffers,
+    Scan,
+    parallel_scan,
+    share_queries,
+    threads_for,
+)
 from resizable_search.engine.vectors import Floats, Rows
 
 ROOM = 1024  # candidates that a buffer holds beyond a few times k; it is compacted when it is full
@@ -25,7 +33,7 @@ LIKELY = 5  # times k: the rows whose scores begin an exact scan
 NARROWED = 3  # times k: from so many rows on, int8 codes rule out rows before the rest is rescored
 
 
-class NumbaEngine:
+class NumbaEngine(Engine):
     """See `engine.base` for the contract. Made by `kernel_cache.load_engine`, when the kernels are loaded."""
 
     name = "numba"
@@ -70,6 +78,23 @@ class NumbaEngine:
         share_queries(len(queries), self.threads, work)
         scored, rescored = (sum(numbers) for numbers in zip(*counts, strict=True))
         return ScanResult(top, rescored, scored * each // len(rows), by)
+
+    def narrow(self, parts: Parts, keep: int, later: Parts, query: Floats, k: int) -> Timed | None:
+        """Both stages in one call of a kernel, where one thread is enough and no table is to be made."""
+        read = len(parts) * row_bytes(parts.dim, "1bit")
+        is_ready = parts.has_table("1bit") and later.has_table("int8") and later.has_tier
+        if not is_ready or keep < NARROWED * k or threads_for(read, self.threads, LEAST_OF_ONE_BIT) > 1:
+            return None
+        top, codes, int8 = room_for(1, k), parts.table("1bit"), later.table("int8")
+        fixed = codes, parts.dim, keep, _room_of(keep), int8, later.dim
+        scored, rescored, *times = self._kernels.search_one_bit(
+            *fixed, np.ascontiguousarray(query), top.scores, top.rows
+        )
+        if scored < 0:
+            return None
+        first = ScanResult(top, 0, read, "1bit")
+        last = ScanResult(top, rescored, scored * (later.dim + 8), "int8")
+        return [(first, times[0] * 1e-9), (last, times[1] * 1e-9)]
 
     def _scan_int8(self, parts: Parts, queries: Floats, k: int, *, is_exact: bool) -> ScanResult:
         """The best by their codes, or exactly: if too many rows must be rescored, numpy reads the floats."""
@@ -125,9 +150,10 @@ class NumbaEngine:
         def finish(part: slice, buffers: Buffers, waited: bool) -> None:
             self._kernels.best_words(*buffers, top.scores[part], top.rows[part])
 
-        kernel, room = self._kernels.scan_one_bit, k + k // 2 + 128  # little: so a good bound comes soon
+        kernel, room = self._kernels.scan_one_bit, _room_of(k)
         fixed = parts.table("1bit"), dim
-        scan = Scan(kernel, fixed, [queries], (k,), len(parts), bytes_of_row, room, words=True)
+        rows, least = len(parts), LEAST_OF_ONE_BIT
+        scan = Scan(kernel, fixed, [queries], (k,), rows, bytes_of_row, room, least=least, words=True)
         parallel_scan(scan, len(queries), self.threads, finish)
         return ScanResult(top, 0, len(parts) * bytes_of_row, "1bit")
 
@@ -136,6 +162,11 @@ class NumbaEngine:
         out = np.empty((len(rows), dim), np.float32)
         is_finite = self._kernels.truncate(np.ascontiguousarray(rows), dim, out)
         return out if is_finite else vectors.truncate_queries(rows, dim)  # which raises
+
+
+def _room_of(k: int) -> int:
+    """The candidates of one-bit codes that a buffer holds: few, so that a good bound comes soon."""
+    return k + k // 2 + 128
 
 
 def _fits(parts: Parts) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.engine import short_codes, vectors
-from resizable_search.engine.base import ScanResult, gather, margin, rescore_result, row_bytes, select
+from resizable_search.engine.base import Engine, ScanResult, gather, margin, rescore_result, row_bytes, select
 from resizable_search.engine.parts import Parts
 from resizable_search.engine.plan import Precision
 from resizable_search.engine.vectors import Floats, Rows
@@ -84,7 +84,7 @@ class _Candidates:
         return select(self.scores[0] if len(rows) else np.empty(0, np.float32), rows, self.k)
 
 
-class NumpyEngine:
+class NumpyEngine(Engine):
     """Blocks of products with proven margins; see `engine.base` for the contract."""
 
     name = "numpy"

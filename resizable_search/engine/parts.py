@@ -181,6 +181,10 @@ class Parts:
         """Whether there are codes of four bits at this dimension, which is the full one then."""
         return all(view.four_bit is not None for view in self.views)
 
+    def has_table(self, by: str) -> bool:
+        """Whether the table of that tier is made, so that it costs nothing."""
+        return by in self._tables
+
     def table(self, by: str) -> NDArray[np.int64]:
         """(parts, 9) int64: the arrays of the parts, with the tier `by` if it is one. Raises UsageError."""
         if by not in self._tables:

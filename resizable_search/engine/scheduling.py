@@ -25,6 +25,7 @@ from resizable_search.system import usable_cores
 CHUNK_BYTES = 256 << 10  # of rows that a thread takes at once: some ten microseconds
 PATIENCE = 50e-6  # seconds that a thread stays awake for the last chunks of others: waking takes as long
 LEAST_BYTES = 1 << 20  # of rows that are worth one more thread: waking it takes some 50 microseconds
+LEAST_OF_ONE_BIT = 1 << 23  # of one-bit codes, which one thread reads nearly as fast as several do
 FEW = 4  # queries a thread; from there on queries are shared out, not rows
 GROUP_QUERIES = 32  # that scan the rows together
 GROUP_CANDIDATES = 1 << 23  # that the buffers of one group have room for: 128 MB, touched as used
@@ -129,7 +130,7 @@ class Scan:
 
     The kernel is called with `fixed`, what is `per_query`, the progress, the rows of a chunk, the `limits`
     and the buffers of a thread. These have room for so many `candidates` and `lower` bounds a query.
-    Candidates that are `words` have their score in them.
+    Candidates that are `words` have their score in them. One more thread has `least` bytes to read.
     """
 
     kernel: Any
@@ -141,6 +142,7 @@ class Scan:
     candidates: int
     lower: int = 0
     words: bool = False
+    least: int = LEAST_BYTES
 
     def buffers(self, threads: int, queries: int) -> Buffers:
         """Scratch space of some threads, empty: words; or lower bounds, how many, rows, keys and how many."""
@@ -159,6 +161,11 @@ class Scan:
         return partial(self.kernel, *self.fixed, *own)
 
 
+def threads_for(total: int, threads: int, least: int) -> int:
+    """How many of some threads share the reading of `total` bytes, at least so many each."""
+    return max(1, min(threads, total // least))
+
+
 # Takes the buffers of some queries, and whether the scan seemed to wait for the disk.
 Finish = Callable[[slice, Buffers, bool], None]
 
@@ -168,7 +175,7 @@ def parallel_scan(scan: Scan, queries: int, threads: int, finish: Finish) -> boo
     if queries > 1 and queries >= FEW * threads:
         return _scan_by_queries(scan, queries, threads, finish)
     total = scan.rows * scan.row_bytes
-    used = max(1, min(threads, total // LEAST_BYTES))
+    used = threads_for(total, threads, scan.least)
     chunk = scan.rows if used == 1 else max(1024, CHUNK_BYTES // scan.row_bytes)
     everything, progress = slice(0, queries), np.zeros(2, np.int64)
     buffers = scan.buffers(used, queries)

@@ -37,6 +37,7 @@ MOST_PLANS = 100  # whose steps are kept
 ROWS_AT_ONCE = 1 << 20  # gathered at once, over all queries: 8 MB of row numbers
 FLOAT32 = np.dtype(np.float32)
 
+Step = tuple[str, int, Precision, int]  # of a plan: its name, dimension and precision, and the rows it keeps
 EngineMaker = Callable[[IndexReader], Engine]  # makes the engine of an index that is opened
 
 
@@ -200,8 +201,12 @@ class Executor:
         rows_in = self._rows if selection is None else selection.count
         is_gathered = selection is not None and selection.rows is not None
         engine = self._choose(len(full) * (rows_in if is_gathered else self._rows) * plan.dim)
-        cut_dim, cut = 0, full
-        for name, dim, precision, keep in self._steps(plan, k):
+        cut_dim, cut, steps = 0, full, self._steps(plan, k)
+        if len(full) == 1 and len(steps) == 2 and skip is None and selection is None:
+            answer = self._narrowed(engine, full, *steps)
+            if answer is not None:
+                return answer
+        for name, dim, precision, keep in steps:
             parts = self._parts_at(dim)
             may_prepare = dim < self._width  # at the full dimension nothing is derived
             begin, prepared = time.perf_counter(), parts.prepare_seconds if may_prepare else 0.0
@@ -230,6 +235,25 @@ class Executor:
             top.missing = list(dict.fromkeys(part for stage in stats for part in stage.missing))
         return top, stats
 
+    def _narrowed(
+        self, engine: Engine, query: Floats, first: Step, last: Step
+    ) -> tuple[Top, list[StageStats]] | None:
+        """Both stages by `Engine.narrow`; None if it does not."""
+        if (first[2], last[2]) != ("1bit", "exact") or not last[3] <= first[3] <= self._rows:
+            return None
+        parts, later = self._parts_at(first[1]), self._parts_at(last[1])
+        results = engine.narrow(parts, first[3], later, query, last[3])
+        if results is None:
+            return None
+        stats, rows_in = [], self._rows
+        for (name, dim, _, keep), (result, seconds) in zip((first, last), results, strict=True):
+            read = result.read + result.rescored * 4 * dim
+            stats.append(
+                StageStats(name, rows_in, keep, seconds, read, result.rescored, result.by, engine.name)
+            )
+            rows_in = keep
+        return result.top, stats
+
     def _first_stage(
         self,
         engine: Engine,
@@ -256,8 +280,8 @@ class Executor:
             return self._stored_parts(dim) if dim in self._reader.dims else self._cut_parts(dim)
 
 
-def _steps_of(bits: Precision, plan: Plan, k: int) -> list[tuple[str, int, Precision, int]]:
-    """Of each stage its name, dimension, precision and the rows it keeps; `bits` is what that means here."""
+def _steps_of(bits: Precision, plan: Plan, k: int) -> list[Step]:
+    """The steps of a plan; `bits` is what that means here."""
     return [
         (str(stage), stage.dim, bits if stage.precision == "bits" else stage.precision, keep)
         for stage, keep in zip(plan.stages, plan.keeps(k), strict=True)

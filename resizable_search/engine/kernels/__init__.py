@@ -13,7 +13,12 @@ from typing import Any
 from numba import types
 
 from resizable_search.engine.kernels.four_bit import scan_four_bit
-from resizable_search.engine.kernels.one_bit import best_words, rescore_one_bit, scan_one_bit
+from resizable_search.engine.kernels.one_bit import (
+    best_words,
+    rescore_one_bit,
+    scan_one_bit,
+    search_one_bit,
+)
 from resizable_search.engine.kernels.rows import rescore_exact, rescore_int8, truncate
 from resizable_search.engine.kernels.scan import scan_int8, survivors
 
@@ -36,6 +41,7 @@ def _signatures() -> dict[Any, Any]:
             table, i64, types.boolean, queries, counts, i64, i64, i64, *one_lower, *one_candidates,
         ),
         scan_one_bit: (table, i64, queries, counts, i64, i64, array(u64, 2)),
+        search_one_bit: (table, i64, i64, i64, table, i64, queries, *best),
         best_words: (array(u64, 3), *best),
         rescore_one_bit: (table, i64, queries, rows, *best),
         scan_four_bit: (

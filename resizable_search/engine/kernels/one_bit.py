@@ -13,6 +13,7 @@ from resizable_search.engine.kernels.basics import (
     TAKEN,
     add_rows,
     allowed_of,
+    nanoseconds,
     pointer_to,
     rows_of,
     span_of,
@@ -29,6 +30,7 @@ from resizable_search.engine.kernels.lookup import (
     make_tables,
     new_tables,
 )
+from resizable_search.engine.kernels.rows import rescore_int8, truncate
 from resizable_search.engine.parts import CODES, CODES_WIDTH, FIRST, ROWS
 from resizable_search.engine.short_codes import CODE_ROWS, HEAD
 
@@ -54,6 +56,12 @@ def key_of(word):
     """The score of a candidate."""
     bits = word >> _HALF
     return float_of(bits ^ _SIGN if bits & _SIGN else bits ^ _ALL)
+
+
+@njit(nogil=True, inline="always")
+def row_of(word):
+    """The row of a candidate."""
+    return np.int64(_ALL - (word & _ALL))
 
 
 @njit(nogil=True)
@@ -185,9 +193,34 @@ def _unpack_best(words, count, scores, rows):
         count = k
     for i in range(count):
         scores[i] = key_of(words[i])
-        rows[i] = np.int64(_ALL - (words[i] & _ALL))
+        rows[i] = row_of(words[i])
     scores[count:] = -np.inf
     rows[count:] = -1
+
+
+@njit(nogil=True, cache=True)
+def search_one_bit(codes, dim, keep, room, later, later_dim, full, best_scores, best_rows):
+    """The plan `dim:1bit:keep,later_dim` for a raw query (1, width) float32, on this thread.
+
+    `codes` has one-bit codes, and `later` those in int8; `room` is for candidates. Does what `truncate`,
+    `scan_one_bit`, `best_words` and `rescore_int8` do. Returns the rows scored by int8 and by the definition,
+    -1 if the query is not finite, and the nanoseconds of both stages.
+    """
+    begin = nanoseconds()
+    cut = np.empty((1, dim), np.float32)
+    if not truncate(full, dim, cut):
+        return -1, 0, 0, 0
+    words = np.zeros((1, room + 2), np.uint64)
+    scan_one_bit(codes, dim, cut, np.zeros(2, np.int64), rows_of(codes), keep, words)
+    rows = np.empty((1, np.int64(words[0, COUNT])), np.int64)
+    for i in range(rows.shape[1]):  # one thread leaves them in order
+        rows[0, i] = row_of(words[0, i])
+    middle = nanoseconds()
+    if later_dim != dim:
+        cut = np.empty((1, later_dim), np.float32)
+        truncate(full, later_dim, cut)
+    scored, rescored = rescore_int8(later, later_dim, True, cut, rows, best_scores, best_rows)
+    return scored, rescored, middle - begin, nanoseconds() - middle
 
 
 @njit(nogil=True, cache=True)

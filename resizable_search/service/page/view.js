@@ -29,6 +29,13 @@ export class View {
     });
     byId("to-lost").addEventListener("click", () => this.goTo(this.hits.firstLost()?.dataset.row));
     byId("copy-picture").addEventListener("click", () => this.copyPicture());
+    addEventListener("pointerdown", () => (this.isPressed = true));
+    for (const name of ["pointerup", "pointercancel"]) {
+      addEventListener(name, () => {
+        this.isPressed = false;
+        if (this.isLate) this.drawSoon();
+      });
+    }
   }
 
   /** Show the answer that a state got of an index; `story` are the three ways to compare. */
@@ -77,15 +84,21 @@ export class View {
     byId("handle-figures").textContent = "";
   }
 
-  /** Draw again when something was measured. */
+  /** Draw again when something was measured, but not what is pressed: a button that is replaced is never clicked. */
   drawSoon(failure) {
     byId("chart-title").classList.toggle("error", Boolean(failure));
     if (failure) byId("chart-title").textContent = `Not measured: ${failure.message}`;
-    else this.scheduled ||= requestAnimationFrame(() => this.draw());
+    else this.scheduled ||= requestAnimationFrame(() => (this.isPressed ? this.wait() : this.draw()));
+  }
+
+  wait() {
+    this.scheduled = 0;
+    this.isLate = true;
   }
 
   draw() {
     this.scheduled = 0;
+    this.isLate = false;
     if (!this.answer || this.isEmpty) return;
     const { answer, state, index, sweep } = this;
     const full = sweep.figures({ dim: null, rerank: 0 });

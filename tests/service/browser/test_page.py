@@ -423,6 +423,32 @@ def test_the_chart_has_a_point_for_every_size_and_they_can_be_chosen(visit):
     answered(page, lambda: point.dispatch_event("click"), dim=8, rerank=0)
 
 
+def test_what_is_pressed_while_the_page_measures_is_chosen(visit):
+    held = []
+
+    def hold_measurements(page):
+        def handle(route):
+            if held is None or route.request.post_data_json.get("compare"):
+                route.continue_()
+            else:
+                held.append(route)
+
+        page.route("**/api/v1/search", handle)
+
+    page = visit(FULL, prepare=hold_measurements)
+    shown(page)
+    page.locator("#ways .way").nth(1).hover()
+    page.mouse.down()
+    while not held:
+        page.wait_for_timeout(10)
+    measurement, held = held[0], None
+    with page.expect_response(lambda response: response.request == measurement.request):
+        measurement.continue_()
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    answered(page, page.mouse.up, dim=32, rerank=0)
+    measured(page)
+
+
 def test_what_bench_measured_stands_behind_the_points(visit):
     curve = {
         "k": 10,

@@ -20,7 +20,7 @@ loses when it is rounded to float32, and a few roundings of float64, are added. 
 `exact` reads whatever is fastest.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -110,7 +110,8 @@ class ScanResult:
     missing: Sequence[str] = ()
 
 
-Timed = list[tuple[ScanResult, float]]  # what each stage of a plan did, and its seconds
+Timed = Sequence[tuple[ScanResult, float]]  # what each stage of a plan did, and its seconds
+Narrowing = Callable[[Floats], Timed | None]  # of a raw query (1, width) float32; None if it is not finite
 
 
 class Engine(Protocol):
@@ -124,11 +125,8 @@ class Engine(Protocol):
     def rescore(self, parts: Parts, queries: Floats, precision: Precision, rows: Rows, k: int) -> ScanResult:
         """The k best of each query's own rows (m, c) int64, ascending. Rows of no part are skipped."""
 
-    def narrow(self, parts: Parts, keep: int, later: Parts, query: Floats, k: int) -> Timed | None:
-        """The plan `dim:1bit:keep,dim` for a raw query (1, width) float32, as `scan` and `rescore` run it.
-
-        None if that is as fast.
-        """
+    def narrowing(self, parts: Parts, keep: int, later: Parts, k: int) -> Narrowing | None:
+        """Runs a plan `dim:1bit:keep,dim` for k hits as `scan` and `rescore` do; None if not faster."""
         return None
 
     def truncate(self, rows: Floats, dim: int) -> Floats:

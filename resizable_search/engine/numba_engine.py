@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resizable_search.engine import base, vectors
-from resizable_search.engine.base import Engine, ScanResult, Timed, room_for, row_bytes
+from resizable_search.engine.base import Engine, Narrowing, ScanResult, Timed, room_for, row_bytes
 from resizable_search.engine.numpy_engine import NumpyEngine
 from resizable_search.engine.parts import Parts
 from resizable_search.engine.plan import Precision
@@ -79,22 +79,24 @@ class NumbaEngine(Engine):
         scored, rescored = (sum(numbers) for numbers in zip(*counts, strict=True))
         return ScanResult(top, rescored, scored * each // len(rows), by)
 
-    def narrow(self, parts: Parts, keep: int, later: Parts, query: Floats, k: int) -> Timed | None:
+    def narrowing(self, parts: Parts, keep: int, later: Parts, k: int) -> Narrowing | None:
         """Both stages in one call of a kernel, where one thread is enough and no table is to be made."""
         read = len(parts) * row_bytes(parts.dim, "1bit")
-        is_ready = parts.has_table("1bit") and later.has_table("int8") and later.has_tier
+        is_ready = parts.has_table("1bit") and later.has_table("int8")
         if not is_ready or keep < NARROWED * k or threads_for(read, self.threads, LEAST_OF_ONE_BIT) > 1:
             return None
-        top, codes, int8 = room_for(1, k), parts.table("1bit"), later.table("int8")
-        fixed = codes, parts.dim, keep, _room_of(keep), int8, later.dim
-        scored, rescored, *times = self._kernels.search_one_bit(
-            *fixed, np.ascontiguousarray(query), top.scores, top.rows
-        )
-        if scored < 0:
-            return None
-        first = ScanResult(top, 0, read, "1bit")
-        last = ScanResult(top, rescored, scored * (later.dim + 8), "int8")
-        return [(first, times[0] * 1e-9), (last, times[1] * 1e-9)]
+        fixed = parts.table("1bit"), parts.dim, keep, _room_of(keep), later.table("int8"), later.dim
+
+        def narrow(query: Floats) -> Timed | None:
+            top = room_for(1, k)
+            scored, rescored, *times = kernel(*fixed, np.ascontiguousarray(query), top.scores, top.rows)
+            if scored < 0:
+                return None
+            last = ScanResult(top, rescored, scored * (later.dim + 8), "int8")
+            return [(ScanResult(top, 0, read, "1bit"), times[0] * 1e-9), (last, times[1] * 1e-9)]
+
+        kernel = self._kernels.search_one_bit
+        return narrow
 
     def _scan_int8(self, parts: Parts, queries: Floats, k: int, *, is_exact: bool) -> ScanResult:
         """The best by their codes, or exactly: if too many rows must be rescored, numpy reads the floats."""

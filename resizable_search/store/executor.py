@@ -15,6 +15,7 @@ from resizable_search.engine import vectors
 from resizable_search.engine.base import (
     NO_ROW,
     Engine,
+    Narrowing,
     ScanResult,
     Top,
     gather,
@@ -79,6 +80,7 @@ class Executor:
         self._stored_parts = cache(partial(parts_of, reader.parts, reader.dims))
         self._cut_parts = lru_cache(MOST_CUT)(partial(parts_of, reader.parts, reader.dims))
         self._steps = lru_cache(MOST_PLANS)(partial(_steps_of, self._bits))
+        self._narrowings: dict[tuple[Plan, int], Narrowing] = {}
         self._lock = threading.Lock()
 
     def run(
@@ -201,12 +203,12 @@ class Executor:
         rows_in = self._rows if selection is None else selection.count
         is_gathered = selection is not None and selection.rows is not None
         engine = self._choose(len(full) * (rows_in if is_gathered else self._rows) * plan.dim)
-        cut_dim, cut, steps = 0, full, self._steps(plan, k)
-        if len(full) == 1 and len(steps) == 2 and skip is None and selection is None:
-            answer = self._narrowed(engine, full, *steps)
+        if len(full) == 1 and len(plan.stages) == 2 and skip is None and selection is None:
+            answer = self._narrowed(engine, full, plan, k)
             if answer is not None:
                 return answer
-        for name, dim, precision, keep in steps:
+        cut_dim, cut = 0, full
+        for name, dim, precision, keep in self._steps(plan, k):
             parts = self._parts_at(dim)
             may_prepare = dim < self._width  # at the full dimension nothing is derived
             begin, prepared = time.perf_counter(), parts.prepare_seconds if may_prepare else 0.0
@@ -236,23 +238,30 @@ class Executor:
         return top, stats
 
     def _narrowed(
-        self, engine: Engine, query: Floats, first: Step, last: Step
+        self, engine: Engine, query: Floats, plan: Plan, k: int
     ) -> tuple[Top, list[StageStats]] | None:
-        """Both stages by `Engine.narrow`; None if it does not."""
-        if (first[2], last[2]) != ("1bit", "exact") or not last[3] <= first[3] <= self._rows:
-            return None
-        parts, later = self._parts_at(first[1]), self._parts_at(last[1])
-        results = engine.narrow(parts, first[3], later, query, last[3])
+        """Both stages by `Engine.narrowing`; None if there is none."""
+        narrowing = self._narrowings.get((plan, k))
+        if narrowing is None:
+            (_, dim, precision, keep), (_, later, exact, _) = self._steps(plan, k)
+            if (precision, exact) != ("1bit", "exact") or not k <= keep <= self._rows:
+                return None
+            narrowing = engine.narrowing(self._parts_at(dim), keep, self._parts_at(later), k)
+            if narrowing is None:
+                return None
+            if len(self._narrowings) == MOST_PLANS:
+                self._narrowings.clear()
+            self._narrowings[plan, k] = narrowing
+        results = narrowing(query)
         if results is None:
             return None
         stats, rows_in = [], self._rows
-        for (name, dim, _, keep), (result, seconds) in zip((first, last), results, strict=True):
+        for (name, dim, _, keep), (result, seconds) in zip(self._steps(plan, k), results, strict=True):
             read = result.read + result.rescored * 4 * dim
-            stats.append(
-                StageStats(name, rows_in, keep, seconds, read, result.rescored, result.by, engine.name)
-            )
+            done = name, rows_in, keep, seconds, read, result.rescored
+            stats.append(StageStats(*done, result.by, engine.name))
             rows_in = keep
-        return result.top, stats
+        return results[-1][0].top, stats
 
     def _first_stage(
         self,

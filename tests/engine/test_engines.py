@@ -202,6 +202,46 @@ def test_given_rows_get_the_scores_that_a_scan_gives_them(engine, precision, dim
         assert np.isneginf(best.scores[i, len(expected) :]).all()
 
 
+def test_rows_that_a_sample_promised_in_vain_are_found_by_a_second_scan(engine):
+    rows = unit_rows(70 * 64, 24, 1, "plain")
+    query = vectors.truncate(rows[-1:], 24)
+    blocks = np.arange(len(rows)) // 64
+    rows[blocks % 32 == 0] += 3 * query  # the sample of a scan
+    assert_defined(engine, vectors.normalise(rows), 24, query, 350, "1bit")
+    queries = np.concatenate([query, unit_rows(5, 24, 2, "plain")])
+    assert_defined(engine, vectors.normalise(rows), 24, queries, 350, "1bit")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("dim", "later"), [(24, 48), (48, 48), (40, 48)])
+@pytest.mark.parametrize("keep", [30, 700])
+def test_a_narrowing_gives_what_a_scan_and_a_rescore_give(engine, kind, dim, later, keep):
+    rows = unit_rows(3000, 48, 4, kind)
+    mean, allowed = mean_of(rows), np.random.default_rng(5).random(1000) < 0.4
+
+    def parts_at(dim):
+        return Parts([view_of(rows[:2000], dim, None, mean), view_of(rows[2000:], dim, allowed, mean)])
+
+    first, last = parts_at(dim), parts_at(later)
+    assert engine.narrowing(first, keep, last, 10) is None  # the first query makes the tables
+    raw = 7 * rows[[5]] + np.float32(0.1)
+    kept = engine.scan(first, engine.truncate(raw, dim), "1bit", keep)
+    kept.top.rows.sort(axis=1)
+    expected = engine.rescore(last, engine.truncate(raw, later), "exact", kept.top.rows, 10)
+    narrowing = engine.narrowing(first, keep, last, 10)
+    if engine.name == "numpy":
+        assert narrowing is None
+        return
+    (scan, seconds), (rescore, more_seconds) = narrowing(raw)
+    np.testing.assert_array_equal(rescore.top.rows, expected.top.rows)
+    np.testing.assert_array_equal(rescore.top.scores, expected.top.scores)
+    assert (scan.read, scan.by, scan.rescored) == (kept.read, "1bit", 0)
+    assert (rescore.read, rescore.by, rescore.rescored) == (expected.read, "int8", expected.rescored)
+    assert 0 < seconds < 1 > more_seconds > 0
+    raw[0, 3] = np.inf
+    assert narrowing(raw) is None
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("k", [1, 5, 30])
 def test_given_rows_that_their_codes_rule_out_change_nothing(engine, kind, k):

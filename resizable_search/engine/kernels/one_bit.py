@@ -34,12 +34,15 @@ from resizable_search.engine.kernels.rows import rescore_int8, truncate
 from resizable_search.engine.parts import CODES, CODES_WIDTH, FIRST, ROWS
 from resizable_search.engine.short_codes import CODE_ROWS, HEAD
 
+EVERYTHING = np.uint64(2**64 - 1)  # a bound that no candidate reaches
 _SIGN, _ALL = np.uint64(1 << 31), np.uint64((1 << 32) - 1)
 _HALF = np.uint64(32)
 
 _uint8 = pointer_to(types.uint8)
 
 BOUND, COUNT = -2, -1  # places in a buffer of words: the least that is collected, and how many there are
+SAMPLED = 32  # one block in so many is scanned first, for a bound that leaves few candidates
+WORTH_A_SAMPLE = 100  # candidates from which it saves more than it takes
 TILE = 32  # blocks that some queries scan before the next ones do: they and the tables stay in caches
 
 
@@ -106,9 +109,13 @@ def scan_one_bit(table, dim, queries, progress, chunk, k, words):
     make_tables(queries, dim, tables, totals)
     rows = rows_of(table)
     start = add_rows(progress, TAKEN, chunk)
+    if chunk >= rows and k >= WORTH_A_SAMPLE:
+        _bound_by_sample(table, lines, tables, totals, k, words)
     while start < rows:
         stop = min(start + chunk, rows)
-        _collect(table, lines, tables, totals, start, stop, k, words)
+        _collect(table, lines, tables, totals, start, stop, 1, k, words)
+        if chunk >= rows and _bound_was_wrong(words, k):
+            _collect(table, lines, tables, totals, start, stop, 1, k, words)
         done = stop - start
         start = add_rows(progress, TAKEN, chunk)
         if start >= rows:  # each thread drops what cannot be among the best before it is done
@@ -121,8 +128,37 @@ def scan_one_bit(table, dim, queries, progress, chunk, k, words):
 
 
 @njit(nogil=True)
-def _collect(table, lines, tables, totals, start, stop, k, words):
-    """Scan rows start … stop - 1."""
+def _bound_by_sample(table, lines, tables, totals, k, words):
+    """Collect from here on only what the best k can have, as far as a sample tells.
+
+    The bound is the score of a row of the sample with about 2 k better ones in all.
+    """
+    least = 2 * k // SAMPLED + 8
+    _collect(table, lines, tables, totals, 0, rows_of(table), SAMPLED, least, words)
+    for query in range(words.shape[0]):
+        if words[query, COUNT] > least:
+            words[query, BOUND] = select_best(words[query], np.int64(words[query, COUNT]), least)
+        words[query, COUNT] = 0
+
+
+@njit(nogil=True)
+def _bound_was_wrong(words, k):
+    """Whether a query has too few candidates because of its bound: for these, forget it."""
+    is_wrong = False
+    for query in range(words.shape[0]):
+        if words[query, COUNT] < k and words[query, BOUND] > 0:
+            words[query, BOUND] = words[query, COUNT] = 0
+            is_wrong = True
+    if is_wrong:
+        for query in range(words.shape[0]):
+            if words[query, COUNT] > 0:
+                words[query, BOUND] = EVERYTHING
+    return is_wrong
+
+
+@njit(nogil=True)
+def _collect(table, lines, tables, totals, start, stop, every, k, words):
+    """Scan rows start … stop - 1: one block in `every`."""
     m, capacity = words.shape[0], words.shape[1] - 2
     keys, masks = np.empty((4, CODE_ROWS), np.float32), np.empty(4, np.uint64)
     least = np.empty(m, np.float32)
@@ -136,16 +172,16 @@ def _collect(table, lines, tables, totals, start, stop, k, words):
             continue
         allowed, step = allowed_of(table, part), table[part, CODES_WIDTH] * CODE_ROWS
         blocks = begin // CODE_ROWS, (end + CODE_ROWS - 1) // CODE_ROWS
-        for tile in range(blocks[0], blocks[1], TILE):
+        for tile in range(blocks[0], blocks[1], TILE * every):
             first = 0
             while first < m:
                 together = 4 if first + 4 <= m else 1
-                for block in range(tile, min(tile + TILE, blocks[1])):
-                    address = table[part, CODES] + block * step
+                for block in range(tile, min(tile + TILE * every, blocks[1]), every):
+                    address, ahead = table[part, CODES] + block * step, every * step
                     if together == 4:
-                        look_up_4(address, step, lines, tables, first, totals, least, keys, masks)
+                        look_up_4(address, ahead, lines, tables, first, totals, least, keys, masks)
                     else:
-                        look_up_1(address, step, lines, tables, first, totals, least, keys, masks)
+                        look_up_1(address, ahead, lines, tables, first, totals, least, keys, masks)
                     for j in range(together):
                         query, mask = first + j, masks[j]
                         while mask != 0:

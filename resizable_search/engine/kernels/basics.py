@@ -7,8 +7,6 @@ Products of int8 codes with queries of int16 are LLVM instructions, chosen by wh
 would sum in 64 bits, and no compiler finds the instruction that multiplies and adds pairs.
 """
 
-import time
-
 import numpy as np
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
@@ -244,22 +242,6 @@ def add_rows(context, progress, place, count):
         return builder.atomic_rmw("add", builder.gep(array.data, [arguments[1]]), arguments[2], "seq_cst")
 
     return types.int64(progress, types.int64, types.int64), generate
-
-
-@intrinsic
-def nanoseconds(context):
-    """The clock of `time.perf_counter`, in nanoseconds."""
-
-    def generate(context, builder, signature, arguments):
-        kind = ir.LiteralStructType([I64, I64])  # timespec
-        place = cgutils.alloca_once(builder, kind)
-        clock = ir.FunctionType(I32, [I32, kind.as_pointer()])
-        function = cgutils.get_or_insert_function(builder.module, clock, "clock_gettime")
-        builder.call(function, [ir.Constant(I32, time.CLOCK_MONOTONIC), place])
-        seconds, rest = (builder.load(cgutils.gep_inbounds(builder, place, 0, i)) for i in (0, 1))
-        return builder.add(builder.mul(seconds, ir.Constant(I64, 10**9)), rest)
-
-    return types.int64(), generate
 
 
 @njit(nogil=True)

@@ -5,15 +5,21 @@ below, inverted, so that of equal scores the lower row is better. All words diff
 is selecting the greatest. An index of 2^32 rows or more is left to numpy.
 """
 
+import time
+
 import numpy as np
+from llvmlite import ir
 from numba import carray, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from resizable_search.engine.kernels.basics import (
     DONE,
+    I32,
+    I64,
     TAKEN,
     add_rows,
     allowed_of,
-    nanoseconds,
     pointer_to,
     rows_of,
     span_of,
@@ -232,6 +238,22 @@ def _unpack_best(words, count, scores, rows):
         rows[i] = row_of(words[i])
     scores[count:] = -np.inf
     rows[count:] = -1
+
+
+@intrinsic
+def nanoseconds(context):
+    """The clock of `time.perf_counter`, in nanoseconds."""
+
+    def generate(context, builder, signature, arguments):
+        kind = ir.LiteralStructType([I64, I64])  # timespec
+        place = cgutils.alloca_once(builder, kind)
+        clock = ir.FunctionType(I32, [I32, kind.as_pointer()])
+        function = cgutils.get_or_insert_function(builder.module, clock, "clock_gettime")
+        builder.call(function, [ir.Constant(I32, time.CLOCK_MONOTONIC), place])
+        seconds, rest = (builder.load(cgutils.gep_inbounds(builder, place, 0, i)) for i in (0, 1))
+        return builder.add(builder.mul(seconds, ir.Constant(I64, 10**9)), rest)
+
+    return types.int64(), generate
 
 
 @njit(nogil=True, cache=True)

@@ -249,7 +249,7 @@ class Executor:
             narrowing = engine.narrowing(self._parts_at(dim), keep, self._parts_at(later), k)
             if narrowing is None:
                 return None
-            if len(self._narrowings) == MOST_PLANS:
+            if len(self._narrowings) >= MOST_CUT:  # each holds the parts of a dimension
                 self._narrowings.clear()
             self._narrowings[plan, k] = narrowing
         results = narrowing(query)

@@ -66,19 +66,15 @@ def _refuse_unless(is_sound: bool, name: str, kind: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class EmbedderSpec:
-    """An embedder as the manifest records it, enough to open it again. `width` is the full dimension.
-
-    `document_task` and `query_task` are tasks of the model, or prefixes of the text. `centred`: rows are
-    centred before truncation. `state_checksum` is that of a fitted embedder's state, else ''.
-    """
+    """An embedder as the manifest records it, enough to open it again."""
 
     kind: str
     model: str
-    width: int
-    document_task: str = ""
-    query_task: str = ""
-    centred: bool = False
-    state_checksum: str = ""
+    width: int  # the full dimension
+    document_task: str = ""  # a task of the model, or a prefix of the text
+    query_task: str = ""  # likewise
+    centred: bool = False  # rows are centred before truncation
+    state_checksum: str = ""  # of a fitted embedder's state
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -129,16 +125,11 @@ class CorpusSpec:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """How far the corpus was read, so that a larger limit can resume.
+    """How far the corpus was read, so that a larger limit can resume."""
 
-    `read` source rows in all, the last of them `last_id`. The stream is reopened at `position` and skips
-    `inside` rows, the last of which must be that one. `exhausted`: the corpus ended there. `left_out` of
-    the rows have no text or were refused.
-    """
-
-    read: int = 0
-    position: Any = None
-    inside: int = 0
-    exhausted: bool = False
-    left_out: int = 0
-    last_id: str = ""
+    read: int = 0  # source rows in all
+    position: Any = None  # where the stream is reopened
+    inside: int = 0  # rows that are skipped then, the last of which must have `last_id`
+    exhausted: bool = False  # the corpus ended there
+    left_out: int = 0  # of the rows: without text, or refused
+    last_id: str = ""  # of the last row read

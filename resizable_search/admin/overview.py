@@ -63,11 +63,7 @@ def overview(home: Home) -> list[OverviewEntry]:
 
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
-    """What an index is made of.
-
-    `scan_bytes`: what one float32 query reads at each stored dimension. `deleted`: rows still on disk.
-    `unfitted`: documents added after the embedder was fitted. `nodes`: each with the parts that it can read.
-    """
+    """What an index is made of."""
 
     name: str
     folder: str
@@ -83,21 +79,21 @@ class IndexInfo:
     remark: str
     generation: int
     parts: int
-    deleted: int
-    unfitted: int
+    deleted: int  # rows still on disk
+    unfitted: int  # documents added after the embedder was fitted
     created: str
     changed: str
     written_by: str
     files: dict[str, int]
     bytes: int
-    scan_bytes: dict[int, int]
+    scan_bytes: dict[int, int]  # what one float32 query reads at each stored dimension
     embed_cost: str
     mode: str = ""
     strange: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
     verified: str = "never"
     part_rows: list[int] = field(default_factory=list)
-    nodes: list[tuple[str, list[int]]] = field(default_factory=list)
+    nodes: list[tuple[str, list[int]]] = field(default_factory=list)  # each with the parts that it can read
 
 
 def describe_index(index: Index) -> IndexInfo:

@@ -29,23 +29,18 @@ State = Literal["new", "goes on", "replaces", "extends", "complete", "follows"]
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
-    """What an update would do. `state`: what it finds; `safe`: how many documents are embedded already.
-
-    `findings`: for the corpus and the embedder, why it is in order, or the error. `documents` of the corpus
-    are read in all, None if that cannot be known beforehand. `texts` of so many `chars` are embedded. `rows`
-    are written, with so many `bytes` of documents. `sampled`: the documents that were read to know this.
-    """
+    """What an update would do."""
 
     update: Update
-    findings: Mapping[str, str | RsearchError]
-    state: State
-    safe: int
-    documents: int | None
-    texts: int = 0
-    chars: int = 0
-    rows: int = 0
-    bytes: int = 0
-    sampled: int = 0
+    findings: Mapping[str, str | RsearchError]  # why the corpus and the embedder are in order, or the error
+    state: State  # what it finds
+    safe: int  # documents that are embedded already
+    documents: int | None  # of the corpus, which are read in all; None if that cannot be known beforehand
+    texts: int = 0  # to embed
+    chars: int = 0  # of these texts
+    rows: int = 0  # to write
+    bytes: int = 0  # of their documents
+    sampled: int = 0  # documents that were read to know this
     changes: Changes | None = None
 
     @property

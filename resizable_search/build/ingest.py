@@ -36,17 +36,14 @@ _IS_OF_NO_OTHER = (  # nothing else of its file stays or comes
 
 @dataclass(slots=True)
 class Ingest:
-    """Reads documents of a corpus into the journal. `start`: where the index that is extended was left.
-
-    `match` compares each with the index, `reader`. `limit` counts the corpus's rows from its beginning.
-    """
+    """Reads documents of a corpus into the journal."""
 
     corpus: Corpus
     journal: Journal
-    match: "Match"
-    reader: IndexReader | None = None
-    start: Checkpoint = Checkpoint()
-    limit: int | None = None
+    match: "Match"  # compares each document with the index
+    reader: IndexReader | None = None  # of the index
+    start: Checkpoint = Checkpoint()  # where the index that is extended was left
+    limit: int | None = None  # of the corpus's rows, from its beginning
     on_blank: Literal["skip", "fail", "keep"] = "skip"
 
     @property

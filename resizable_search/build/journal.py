@@ -56,22 +56,18 @@ _ANSWERED = "text_sha256 IN (SELECT text_sha256 FROM answers)"
 
 @dataclass(frozen=True, slots=True)
 class PendingDocument:
-    """A document that is not yet a row. `seq` is its row in the corpus, `metadata` is JSON.
+    """A document that is not yet a row."""
 
-    `source`: the row whose vector it gets, None if it is to be embedded. `replaces`: the row of the index
-    that has its id. `unchanged`: the index has it as it is. `context` is embedded before the text.
-    """
-
-    seq: int
+    seq: int  # its row in the corpus
     id: str
     title: str
     url: str
-    metadata: str
+    metadata: str  # JSON
     text: str
-    source: int | None = None
-    replaces: int | None = None
-    unchanged: bool = False
-    context: str = ""
+    source: int | None = None  # the row whose vector it gets; None: it is to be embedded
+    replaces: int | None = None  # the row of the index that has its id
+    unchanged: bool = False  # the index has it as it is
+    context: str = ""  # is embedded before the text
 
     @property
     def embedded(self) -> str:

@@ -38,20 +38,17 @@ from resizable_search.text import counted
 
 @dataclass(slots=True)
 class Update:
-    """One run of an update of the index `base` (None: a new one).
-
-    `kind`: "build" reads the corpus on from where the base ends; the others read all of it each time. `match`
-    compares it with the base. `limit` counts its rows. `may_shrink`: more than half of the documents may go.
-    """
+    """One run of an update of an index."""
 
     workspace: Workspace
     corpus: Corpus
     embedder: Embedder
     kind: Literal["build", "follow", "add", "compact"] = "build"
-    base: Manifest | None = None
-    match: Match = as_new
-    limit: int | None = None
-    may_shrink: bool = True
+    """A build reads the corpus on from where the base ends; the others read all of it each time."""
+    base: Manifest | None = None  # of the index; None: a new one
+    match: Match = as_new  # compares the corpus with the base
+    limit: int | None = None  # of the corpus's rows
+    may_shrink: bool = True  # more than half of the documents may go
     journal: Journal = field(init=False)
     usage: BuildUsage = field(init=False)
 

@@ -30,19 +30,16 @@ LEAST_RATE = 0.001  # the fewest requests a minute: with fewer, a build would ta
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """How an index is built. `dims` None: the standard ones; `limit` None: the whole corpus.
-
-    `command` is what the user types to resume the build. Raises UsageError for an impossible number.
-    """
+    """How an index is built. Raises UsageError for an impossible number."""
 
     name: str
-    limit: int | None = None
-    dims: tuple[int, ...] | None = None
+    limit: int | None = None  # None: the whole corpus
+    dims: tuple[int, ...] | None = None  # None: the standard ones
     concurrency: int | None = None
     requests_per_minute: float | None = None
     on_bad_text: Literal["skip", "fail"] = "skip"
     restart: bool = False
-    command: str = ""
+    command: str = ""  # what the user types to resume the build
 
     def __post_init__(self) -> None:
         at_once, rate = self.concurrency, self.requests_per_minute

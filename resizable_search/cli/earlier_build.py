@@ -21,15 +21,12 @@ _OF_ADDRESS = ("api_key_env", "encoding_format")
 
 @dataclass(frozen=True, slots=True)
 class EarlierBuild:
-    """The corpus and the embedder of an index, or of a build that is not finished.
-
-    `spec` None: only the embedder's `kind` is known. `dims` None: the standard ones.
-    """
+    """The corpus and the embedder of an index, or of a build that is not finished."""
 
     corpus: Mapping[str, Json]
     kind: str
-    spec: EmbedderSpec | None = None
-    dims: tuple[int, ...] | None = None
+    spec: EmbedderSpec | None = None  # None: only the embedder's `kind` is known
+    dims: tuple[int, ...] | None = None  # None: the standard ones
     restarts: bool = False
 
     @classmethod

@@ -109,18 +109,14 @@ def _editor(session: "Session", history: Path) -> Callable[[str], None]:
 
 @dataclass(eq=False)
 class Session:
-    """An open index, the options of the search, and the last hits. Prints on stdout, raises RsearchError.
+    """An open index, the options of the search, and the last hits. Prints on stdout, raises RsearchError."""
 
-    `open_named` opens an index by name or folder, `names` lists the indexes, `settings` are the options by
-    their names. It owns `index`, opened as `name`, and opens it again if it has changed on disk.
-    """
-
-    index: "Index"
-    name: str
-    open_named: "Callable[[str], Index]"
-    names: Callable[[], list[str]]
+    index: "Index"  # it owns the index, and opens it again if it has changed on disk
+    name: str  # by which the index was opened
+    open_named: "Callable[[str], Index]"  # by name or folder
+    names: Callable[[], list[str]]  # of the indexes
     arguments: SearchArguments
-    settings: dict[str, Setting]
+    settings: dict[str, Setting]  # the options by their names
     hits: "list[Hit]" = field(default_factory=list)
     again: "Callable[[SearchOptions], Answer] | None" = None  # searches the last text or document again
 

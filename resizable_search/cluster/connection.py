@@ -35,16 +35,12 @@ _SETTINGS = 4  # the type of the frame with which each HTTP/2 server begins
 
 @dataclass(frozen=True, slots=True)
 class RayOptions:
-    """Which cluster: 'local', 'auto' (the one of this machine) or HOST:PORT; and the workers on it.
+    """Which cluster, and the workers on it, each of which takes one CPU. Raises UsageError."""
 
-    `workers` None: one for each node, or as many as its GPUs serve. Each worker takes `gpus` GPUs, one CPU,
-    and `resources` by Ray's names. Raises UsageError.
-    """
-
-    address: str
-    workers: int | None = None
-    gpus: float = 0.0
-    resources: Mapping[str, float] = field(default_factory=dict)
+    address: str  # 'local', 'auto' (the one of this machine) or HOST:PORT
+    workers: int | None = None  # None: one for each node, or as many as its GPUs serve
+    gpus: float = 0.0  # of each worker
+    resources: Mapping[str, float] = field(default_factory=dict)  # of each worker, by Ray's names
 
     def __post_init__(self) -> None:
         if self.workers is not None and not 1 <= self.workers <= MOST_WORKERS:

@@ -72,15 +72,12 @@ def unreadable() -> Iterator[None]:
 
 @dataclass(slots=True)
 class SourceFile:
-    """A file to read. Reading raises UnreadableError.
-
-    `encoding` is the codec of bytes that are not UTF-8; if it is '', it is guessed, as `guessed`.
-    """
+    """A file to read. Reading raises UnreadableError."""
 
     path: str
     packing: str = ""
-    encoding: str = ""
-    guessed: str = ""
+    encoding: str = ""  # the codec of bytes that are not UTF-8; if it is '', it is guessed
+    guessed: str = ""  # the codec that was guessed
 
     @contextmanager
     def open(self, *, whole: bool = False) -> Iterator[BinaryIO]:

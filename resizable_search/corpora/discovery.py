@@ -100,14 +100,11 @@ def _composed(path: str) -> str:
 
 @dataclass
 class Patterns:
-    """Which files in folders are read, by patterns as a .gitignore in each named folder would have them.
+    """Which files in folders are read, by patterns as in a .gitignore of each folder. Raises UsageError."""
 
-    `include`: files that match (none given: all). `exclude`: not these, and nothing in folders that match;
-    one that begins with `!` takes files that an earlier one or a .gitignore leaves out. Raises UsageError.
-    """
-
-    include: Sequence[str] = ()
-    exclude: Sequence[str] = ()
+    include: Sequence[str] = ()  # files that match; none given: all
+    exclude: Sequence[str] = ()  # not these files, and nothing in folders that match
+    # One that begins with `!` takes files that an earlier one or a .gitignore leaves out.
 
     def __post_init__(self) -> None:
         for name in ("include", "exclude"):

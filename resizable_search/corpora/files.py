@@ -55,12 +55,7 @@ _LISTED_AT_ONCE = 1000  # files between two reports of progress
 class TextCorpus(Corpus):
     """Texts of the user. `TextCorpus` of a spec's options is that corpus again.
 
-    `text_column` and the like name the columns of tables, `metadata` more columns to keep (`Columns`).
-    `chars` cuts each text to its first characters (None: no cut); `chunk` and `chunk_overlap` cut the rest
-    into chunks (`Chunking`). `shard` takes a part of all files (`Shard`), which the index does not follow.
-    For `include` and `exclude` see `Patterns`. `input_format` is that of every file, whatever its name, and
-    `encoding` that of files which are not UTF-8 and do not declare theirs.
-    Options in `must_apply` are refused where they do nothing. Raises UsageError.
+    For the columns see `Columns`, for `include` and `exclude` see `Patterns`. Raises UsageError.
     """
 
     kind = "files"
@@ -75,17 +70,17 @@ class TextCorpus(Corpus):
     title_column: str | None = None
     url_column: str | None = None
     metadata: Sequence[str] = ()
-    chars: int | None = DEFAULT_CHARS
-    chunk: str | None = None
+    chars: int | None = DEFAULT_CHARS  # each text is cut to so many; None: no cut
+    chunk: str | None = None  # the rest is cut into chunks (`Chunking`)
     chunk_overlap: int = 0
     include: Sequence[str] = ()
     exclude: Sequence[str] = ()
-    input_format: FileFormat | None = None
+    input_format: FileFormat | None = None  # of every file, whatever its name
     delimiter: str | None = None
-    encoding: str | None = None
-    must_apply: Collection[str] = ()
+    encoding: str | None = None  # of files that are not UTF-8 and do not declare theirs
+    must_apply: Collection[str] = ()  # options that are refused where they do nothing
     rules: int = 1
-    shard: str | None = None
+    shard: str | None = None  # a part of all files (`Shard`), which the index does not follow
     progress: Progress = SILENT
 
     def __post_init__(self) -> None:

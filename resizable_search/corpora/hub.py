@@ -34,32 +34,28 @@ WIKI100K_ROWS = 100_000  # wiki100k is the first of the default Wikipedia
 
 @dataclass(kw_only=True, eq=False)
 class HubCorpus(Corpus):
-    """The rows of one split of a hub dataset, in the order of the files or, with `shuffle_seed`, at random.
+    """The rows of one split of a hub dataset. Raises UsageError.
 
-    `config` and `split` choose a part of the dataset `repo` (config None: the only one), `revision` a branch,
-    tag or commit (None: main as it is now). `chars` cuts each text to its first characters (None: no cut).
-    `columns` overrides `DEFAULT_COLUMNS`. The dataset may lack the columns of fields in `optional`: the
-    id is then the row's number, title and url are empty. `metadata` names more columns to keep. For `chunk`
-    see `Chunking`. `shard` takes a part of the rows in file order (`Shard`); `limit` counts the rows that are
-    cut into shards (None: all). Raises UsageError.
+    The dataset may lack the columns of fields in `optional`: then the id is the row's number, title and url
+    are empty.
     """
 
     kind = "hub"
     is_remote = True
 
     repo: str
-    config: str | None = None
+    config: str | None = None  # a part of the dataset; None: the only one
     split: str = "train"
-    revision: str | None = None
-    chars: int | None = DEFAULT_CHARS
-    columns: Mapping[str, str] = field(default_factory=dict)
+    revision: str | None = None  # a branch, tag or commit; None: main as it is now
+    chars: int | None = DEFAULT_CHARS  # each text is cut to so many; None: no cut
+    columns: Mapping[str, str] = field(default_factory=dict)  # in place of those in `DEFAULT_COLUMNS`
     optional: Sequence[str] = ()
-    metadata: Sequence[str] = ()
-    chunk: str | None = None
+    metadata: Sequence[str] = ()  # more columns to keep
+    chunk: str | None = None  # see `Chunking`
     chunk_overlap: int = 0
-    shuffle_seed: int | None = None
-    shard: str | None = None
-    limit: int | None = None
+    shuffle_seed: int | None = None  # rows come at random; None: in the order of the files
+    shard: str | None = None  # a part of the rows in file order (`Shard`)
+    limit: int | None = None  # of the rows that are cut into shards; None: all
     progress: Progress = SILENT
 
     def __post_init__(self) -> None:

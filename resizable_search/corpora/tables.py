@@ -29,13 +29,10 @@ _BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns that hold a document's fields, and those that become its metadata.
+    """The columns that hold a document's fields, and those that become its metadata. Raises UsageError."""
 
-    None means the column of the field's own name, if there is one; the text needs one. Raises UsageError.
-    """
-
-    text: str | None = None
-    id: str | None = None
+    text: str | None = None  # None: the column of the field's own name; the text needs one
+    id: str | None = None  # None: likewise, if there is one
     title: str | None = None
     url: str | None = None
     metadata: tuple[str, ...] = ()

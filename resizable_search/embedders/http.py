@@ -80,10 +80,7 @@ class TooLongError(RefusedTextError):
 
 @dataclass(frozen=True, slots=True)
 class RemoteService:
-    """What errors say of a service, and what to do about its failures. They never show `key`.
-
-    `has_answered`: it has answered well before, so that it may find again what it does not find (404).
-    """
+    """What errors say of a service, and what to do about its failures. They never show `key`."""
 
     name: str
     model: str
@@ -93,7 +90,7 @@ class RemoteService:
     quota_remedy: str
     address_remedy: str
     down_remedy: str
-    has_answered: bool = False
+    has_answered: bool = False  # well before, so that it may find again what it does not find (404)
 
     def error(self, status: int, body: str, headers: Mapping[str, str] | None = None) -> EmbedderError:
         """The error for an answer whose status is not 200."""

@@ -87,19 +87,18 @@ class Pacer:
 
 @dataclass(eq=False)
 class RequestPool:
-    """Embeds batches on `concurrency` threads (0: the embedder's). Submit batches, then take results.
+    """Embeds batches on threads. Submit batches, then take results.
 
     Taking results says that those before them are safe; at most `concurrency` results are not safe yet.
-    `on_retry` gets the reason of each retry; `on_repeat` is called when a client repeats a request itself.
     """
 
     embedder: Embedder
     task: Task
     _: KW_ONLY
-    concurrency: int = 0
+    concurrency: int = 0  # the number of threads; 0: the embedder's
     requests_per_minute: float | None = None
-    on_retry: Callable[[str], None] = ignore
-    on_repeat: Callable[[], None] = ignore
+    on_retry: Callable[[str], None] = ignore  # gets the reason of each retry
+    on_repeat: Callable[[], None] = ignore  # is called when a client repeats a request itself
     for_query: bool = False
 
     def __post_init__(self) -> None:

@@ -29,15 +29,12 @@ _MOST_GRADE = 10**6  # grades are small; a larger number is some other column
 
 @dataclass(frozen=True, slots=True)
 class Qrels:
-    """The texts of judged queries by id, in the order of their file, and the grades of documents for each.
-
-    A grade above 0 is relevant. `unasked`: judged ids without a text.
-    """
+    """The texts of judged queries by id, in the order of their file, and the grades of documents for each."""
 
     queries: Mapping[str, str]
-    relevance: Mapping[str, Mapping[str, int]]
+    relevance: Mapping[str, Mapping[str, int]]  # a grade above 0 is relevant
     source: str = "judgements"
-    unasked: tuple[str, ...] = ()
+    unasked: tuple[str, ...] = ()  # judged ids without a text
 
     @property
     def documents(self) -> set[str]:

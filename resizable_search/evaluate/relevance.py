@@ -47,10 +47,7 @@ class MetricValue:
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedPlan:
-    """A plan with its metrics by name, from the first `depth` hits; `overlap` as `bench` measures it.
-
-    `ms`: the median time of a single query for k hits, without embedding.
-    """
+    """A plan with its metrics by name, from the first `depth` hits; `overlap` as `bench` measures it."""
 
     dim: int
     rerank: int | None
@@ -59,25 +56,21 @@ class EvaluatedPlan:
     measures: dict[str, MetricValue]
     overlap: float
     overlap_ci: tuple[float, float] | None
-    ms: float
+    ms: float  # the median time of a single query for k hits, without embedding
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedQueries:
-    """How many queries were judged, their source, and the ids of unusual ones.
-
-    `unasked`: judged without a text; in no mean. `silent`: without a word that the embedder knows; no hits.
-    `hopeless`: without a relevant document; always 0. `documents`: documents of the index by the same id; a
-    query does not find itself, as in BEIR's own evaluation.
-    """
+    """How many queries were judged, their source, and the ids of unusual ones."""
 
     count: int
     source: str
     embed_seconds: float
-    unasked: list[str]
-    silent: list[str]
-    hopeless: list[str]
+    unasked: list[str]  # judged without a text; in no mean
+    silent: list[str]  # without a word that the embedder knows; no hits
+    hopeless: list[str]  # without a relevant document; always 0
     documents: list[str]
+    """Documents of the index by the same id; a query does not find itself, as in BEIR's own evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,16 +137,13 @@ class DocumentGroups:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The report, and behind it `values` (plans, queries, metrics) of queries with `ids`.
-
-    `tops`: the rows and scores of each plan; with `groups` those of documents.
-    """
+    """The report, and what is behind it."""
 
     report: EvaluationReport
-    ids: list[str]
-    names: tuple[str, ...]
-    values: NDArray[np.float64]
-    tops: list[Top]
+    ids: list[str]  # of the queries
+    names: tuple[str, ...]  # of the metrics
+    values: NDArray[np.float64]  # (plans, queries, metrics)
+    tops: list[Top]  # the rows and scores of each plan; with `groups` those of documents
     groups: DocumentGroups | None = None
 
     def per_query(self) -> Iterator[tuple[str, str, list[float]]]:

@@ -97,17 +97,14 @@ class ExportSource:
 
 @dataclass(frozen=True, slots=True)
 class ExportSample:
-    """Rows that search the export: their `positions` (m,), `queries` (m, dim) and `ids`.
-
-    Each wants `k` neighbours besides itself; `least` (m,) is the exact score of the last one.
-    """
+    """Rows that search the export."""
 
     source: ExportSource
-    positions: NDArray[np.int64]
-    queries: NDArray[np.float32]
+    positions: NDArray[np.int64]  # (m,)
+    queries: NDArray[np.float32]  # (m, dim)
     ids: list[str]
-    k: int
-    least: NDArray[np.float32]
+    k: int  # how many neighbours each wants besides itself
+    least: NDArray[np.float32]  # (m,): the exact score of the last of them
 
     @classmethod
     def of(cls, source: ExportSource) -> "ExportSample":

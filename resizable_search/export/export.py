@@ -72,10 +72,7 @@ configs:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was exported, and the share `overlap` of their `k` nearest that `asked` rows found in it.
-
-    With 95 % confidence it is at least `overlap_low` for all rows (1 for an exact format, up to ties).
-    """
+    """What was exported, and the share `overlap` of their `k` nearest that `asked` rows found in it."""
 
     path: Path
     documents: int
@@ -85,7 +82,7 @@ class Exported:
     asked: int
     k: int
     overlap: float
-    overlap_low: float
+    overlap_low: float  # of all rows at least, with 95 % confidence; 1 for an exact format, up to ties
 
 
 def format_of(name: str | None, path: Path) -> Format:

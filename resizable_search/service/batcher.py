@@ -26,10 +26,7 @@ class MovedError(RsearchError):
 
 @dataclass(slots=True)
 class PendingQuery:
-    """A text with its vector (full_dim,), which the embedder `fingerprint` made in `seconds`.
-
-    `future` receives the answer. `selected`: an index and its rows that match the filter; None without one.
-    """
+    """A text with its vector (full_dim,), which the embedder `fingerprint` made in `seconds`."""
 
     text: str
     vector: NDArray[np.float32]
@@ -37,7 +34,7 @@ class PendingQuery:
     seconds: float
     options: SearchOptions
     future: "asyncio.Future[Answer]"
-    selected: tuple[Index, Selection | None] | None = None
+    selected: tuple[Index, Selection | None] | None = None  # an index, and its rows that match the filter
     since: float = field(default_factory=time.perf_counter)
 
 

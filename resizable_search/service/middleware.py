@@ -47,15 +47,12 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 @dataclass(frozen=True, slots=True)
 class AccessRules:
-    """Who may ask: `hosts` are the service's own names, `origins` other pages that may use it.
+    """Who may ask."""
 
-    `any_address`: so is every IP address, as no attacker's name is one. `token`: what users send; '': none.
-    """
-
-    hosts: frozenset[str] = LOOPBACK
-    origins: frozenset[str] = frozenset()
-    any_address: bool = False
-    token: str = ""
+    hosts: frozenset[str] = LOOPBACK  # the service's own names
+    origins: frozenset[str] = frozenset()  # other pages that may use it
+    any_address: bool = False  # every IP address is an own name: no attacker's name is one
+    token: str = ""  # what users send; '': none
 
     @classmethod
     def of(

@@ -123,16 +123,13 @@ class OldSearchRequest(SearchFields):
 
 
 class LocalSearchRequest(OldSearchRequest):
-    """A search through the home's Unix socket: k has no limit.
-
-    `similar`: the query is the id of a document. `expects`: the `identity` of the only process that may
-    answer; others refuse with 412, and its answer has `served`.
-    """
+    """A search through the home's Unix socket: k has no limit."""
 
     k: int = Field(10, ge=1)
     rerank: int = Field(0, ge=0)
-    similar: bool = False
+    similar: bool = False  # the query is the id of a document
     expects: dict[str, Any] | None = None
+    """The `identity` of the only process that may answer, with `served`; others refuse with 412."""
 
     def check_size(self, options: SearchOptions) -> None:
         """Nothing: who asks is the user of this process."""

@@ -47,16 +47,13 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One immutable part: its folder inside the index ('' for the top level), rows and files by name.
+    """One immutable part of an index, with its files by name."""
 
-    `bitmap` is the file that marks the `deleted` rows, '' if there are none.
-    """
-
-    path: str
+    path: str  # its folder inside the index; '' for the top level
     rows: int
     files: Mapping[str, FileEntry]
     deleted: int = 0
-    bitmap: str = ""
+    bitmap: str = ""  # the file that marks the `deleted` rows; '' if there are none
 
     def file(self, name: str) -> str:
         """The path of one of its files inside the index."""
@@ -65,25 +62,19 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """The fields of `manifest.json`, in the order in which they are written.
-
-    `corpus` and `embedder` are specs as JSON. `dims` ascend; the last is the full dimension. `label` names
-    the corpus for people. `files` belong to no part (an embedder's state). `plans` are tuned plans by
-    "k:target", `mode` is a tuned mode (`tuned_plans.DefaultMode`). A fitted embedder has learned from the
-    first `fitted_rows` rows.
-    """
+    """The fields of `manifest.json`, in the order in which they are written."""
 
     rows: int
-    dims: tuple[int, ...]
-    corpus: Mapping[str, Any]
-    label: str
-    embedder: Mapping[str, Any]
+    dims: tuple[int, ...]  # ascending; the last is the full dimension
+    corpus: Mapping[str, Any]  # its spec as JSON
+    label: str  # the name of the corpus for people
+    embedder: Mapping[str, Any]  # its spec as JSON
     source: Checkpoint
     parts: tuple[Part, ...]
-    files: Mapping[str, FileEntry] = field(default_factory=dict)
-    plans: Mapping[str, Any] = field(default_factory=dict)
-    mode: Mapping[str, Any] = field(default_factory=dict)
-    fitted_rows: int = 0
+    files: Mapping[str, FileEntry] = field(default_factory=dict)  # of no part: an embedder's state
+    plans: Mapping[str, Any] = field(default_factory=dict)  # tuned plans by "k:target"
+    mode: Mapping[str, Any] = field(default_factory=dict)  # a tuned mode (`tuned_plans.DefaultMode`)
+    fitted_rows: int = 0  # the first rows, from which a fitted embedder has learned
     generation: int = 1
     created: str = ""
     changed: str = ""

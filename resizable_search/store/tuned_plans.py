@@ -35,30 +35,23 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class TunedPlan:
-    """The fastest plan whose overlap@k is proven to reach `recall`, and the evidence.
-
-    `overlap` is the mean over `queries` queries that did not choose it, `overlap_ci` its 95 % interval,
-    whose lower end reaches `recall`; `chosen_on` others chose it. The queries come from `source`, by `seed`
-    if they are the index's own rows. `ms` is the median of single queries, files in memory, on `threads`
-    threads of `engine`. `candidates` are all timed plans, fastest first. `measured` is the time in UTC,
-    `version` that of resizable_search.
-    """
+    """The fastest plan whose overlap@k is proven to reach `recall`, and the evidence."""
 
     plan: str
     k: int
     recall: float
-    overlap: float
-    overlap_ci: tuple[float, float]
-    ms: float
-    queries: int
-    chosen_on: int
-    source: str
-    seed: int | None
+    overlap: float  # the mean over `queries` queries
+    overlap_ci: tuple[float, float]  # its 95 % interval, whose lower end reaches `recall`
+    ms: float  # the median of single queries, files in memory, on `threads` threads of `engine`
+    queries: int  # that did not choose it
+    chosen_on: int  # other queries, which chose it
+    source: str  # of the queries
+    seed: int | None  # by which they were drawn, if they are the index's own rows
     engine: str
     threads: int
-    measured: str
-    version: str
-    candidates: tuple[Candidate, ...]
+    measured: str  # when, in UTC
+    version: str  # of resizable_search
+    candidates: tuple[Candidate, ...]  # all timed plans, fastest first
 
     @property
     def key(self) -> str:
@@ -68,21 +61,16 @@ class TunedPlan:
 
 @dataclass(frozen=True, slots=True)
 class DefaultMode:
-    """How an index searches if nobody says otherwise, and the evidence.
-
-    `weight` is that of words. `value` and `dense` are the metric by this mode and by meaning alone, over
-    `queries` queries that did not choose it; `gain_ci` is the 95 % interval of their difference. `chosen_on`
-    others chose it.
-    """
+    """How an index searches if nobody says otherwise, and the evidence."""
 
     mode: str
-    weight: float
+    weight: float  # of words
     metric: str
-    dense: float
-    value: float
-    gain_ci: tuple[float, float]
-    queries: int
-    chosen_on: int
+    dense: float  # the metric by meaning alone, over `queries` queries
+    value: float  # the metric by this mode, over the same queries
+    gain_ci: tuple[float, float]  # the 95 % interval of their difference
+    queries: int  # that did not choose it
+    chosen_on: int  # other queries, which chose it
     source: str
     measured: str
     version: str

@@ -51,13 +51,10 @@ CHUNK = 1 << 20  # bytes read at once for a checksum
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A damaged file by its path inside the index's folder, its kind, and what is wrong.
-
-    Kinds: manifest, vectors, derived, documents, deletions, embedder.
-    """
+    """A damaged file by its path inside the index's folder, its kind, and what is wrong."""
 
     file: str
-    kind: str
+    kind: str  # manifest, vectors, derived, documents, deletions or embedder
     wrong: str
 
 

@@ -9,8 +9,6 @@ from typing import Any, Literal, get_args, get_origin
 from resizable_search.errors import IndexFormatError
 from resizable_search.text import clipped
 
-DEFAULT_EMBEDDER = "wordllama"  # of a new index: it needs no key, no download and no fitting
-
 FileFormat = Literal["text", "markdown", "rst", "html", "pdf", "json", "jsonl", "csv", "tsv", "parquet"]
 
 _WORDS: dict[Any, str] = {

@@ -9,7 +9,6 @@ import os
 import resource
 import shutil
 import socket
-import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -117,6 +116,8 @@ def storage_errors(
 
     `remedy` is what to do where writing is not allowed; `again` says what happens to the work.
     """
+    import sqlite3
+
     try:
         yield
     except OSError as error:
@@ -130,7 +131,9 @@ def storage_errors(
         raise _sqlite_refusal(error, home, again()) from None
 
 
-def _sqlite_refusal(error: sqlite3.DatabaseError, home: Path, again: str) -> Exception:
+def _sqlite_refusal(error: Exception, home: Path, again: str) -> Exception:
+    import sqlite3
+
     extended = getattr(error, "sqlite_errorcode", 0)
     code, number = extended & 0xFF, 0
     if code == sqlite3.SQLITE_FULL or extended == sqlite3.SQLITE_IOERR_SHMSIZE:
@@ -150,6 +153,8 @@ def _sqlite_refusal(error: sqlite3.DatabaseError, home: Path, again: str) -> Exc
 @contextmanager
 def sqlite_os_errors(folder: Path) -> Iterator[None]:
     """Raise the system's OSError where SQLite only says that it cannot open or write a file in `folder`."""
+    import sqlite3
+
     try:
         yield
     except sqlite3.OperationalError as error:

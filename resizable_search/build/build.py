@@ -28,7 +28,7 @@ from resizable_search.build.workspace import (
 )
 from resizable_search.corpora.base import Block, Corpus, Document, gather
 from resizable_search.corpora.inputs import AddedCorpus, Input, TextsCorpus, VectorsCorpus, reopened
-from resizable_search.embedders import registry
+from resizable_search.embedders import DEFAULT_EMBEDDER, registry
 from resizable_search.embedders.base import Embedder, PrecomputedEmbedder
 from resizable_search.embedders.registry import TrustedEndpoints
 from resizable_search.errors import (
@@ -40,7 +40,7 @@ from resizable_search.errors import (
 )
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index, open_index
-from resizable_search.specs import DEFAULT_EMBEDDER, EmbedderSpec, Json
+from resizable_search.specs import EmbedderSpec, Json
 from resizable_search.store.layout import NAMES, Home, home_of
 from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.store.reader import IndexReader

@@ -47,7 +47,7 @@ def wiki100k(options: BuildArguments, context: typer.Context) -> None:
     if limit > WIKI100K_ROWS and is_given(context, "limit"):
         more = f"`rsearch build wiki --limit {limit}`"
         raise UsageError(f"wiki100k is the first {WIKI100K_ROWS:,} articles: for more, use {more}")
-    options = replace(options, limit=min(limit, WIKI100K_ROWS))
+    options = options.replace(limit=min(limit, WIKI100K_ROWS))
     same = {"kind": "hub", "repo": WIKIPEDIA}
     run(context, options, "wiki100k", wikipedia, same, {"chars": options.text_length()})
 
@@ -263,7 +263,7 @@ def run(
     part: dict[str, Any] = {} if options.shard is None else {"shard": options.shard}
     if part and options.limit is not None:
         part["limit"] = options.limit  # of the whole
-        options = replace(options, limit=None)
+        options = options.replace(limit=None)
     usual_name += f"-{options.shard.replace('/', '-of-')}" if options.shard else ""
     home, build_options = home_of(options.home), options.build_options(usual_name)
     given = {name for name in context.params if is_given(context, name)}

@@ -2,10 +2,9 @@
 
 import os
 from contextlib import suppress
-from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 from typer import Argument, Option
@@ -231,9 +230,9 @@ def evaluate(
     metrics = Metrics.parse(measures)
     Chooser(engine, threads)  # refuses a wrong one before anything is built
     if folder is None or index is not None:
-        for field in fields(BuildArguments):
-            if field.name not in ("home", "dims") and is_given(context, field.name):
-                option = "--" + field.name.replace("_", "-")
+        for name in get_type_hints(BuildArguments):
+            if name not in ("home", "dims") and is_given(context, name):
+                option = "--" + name.replace("_", "-")
                 raise UsageError(f"{option} is for building an index of a FOLDER: leave it out, or --index")
     if plot is not None:
         plots.check_picture(plot)

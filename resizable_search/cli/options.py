@@ -6,9 +6,9 @@ import json
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_type_hints
 
 import typer
 from typer import Argument, Option
@@ -16,8 +16,8 @@ from typer import Argument, Option
 from resizable_search.cli import completion
 from resizable_search.cli.output import OutputOptions
 from resizable_search.cli.progress import command_to_go_on
+from resizable_search.embedders import DEFAULT_EMBEDDER
 from resizable_search.errors import UsageError
-from resizable_search.specs import DEFAULT_EMBEDDER
 from resizable_search.store.layout import Home, default_name, home_of, resolve_index
 from resizable_search.text import quoted
 
@@ -27,10 +27,8 @@ if TYPE_CHECKING:
     from resizable_search.cluster.search import RayEngines
     from resizable_search.embedders.base import Embedder
     from resizable_search.search.index import Index
-    from resizable_search.search.results import SearchOptions
+    from resizable_search.search.planning import SearchOptions
     from resizable_search.store.executor import EngineMaker
-
-T = TypeVar("T")
 
 HomeOption = Annotated[Path | None, Option(help="Folder of all indexes.", show_default="$RSEARCH_HOME")]
 IndexOption = Annotated[
@@ -58,8 +56,15 @@ PartialOption = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RayArguments:
+class Arguments(SimpleNamespace):
+    """Options of several commands: the annotated names of a class, with their defaults."""
+
+    def replace(self, **values: Any) -> Self:
+        """The same options but for these."""
+        return type(self)(**vars(self) | values)
+
+
+class RayArguments(Arguments):
     """The cluster of a command, and what it may use there."""
 
     ray: Annotated[
@@ -101,7 +106,6 @@ class RayArguments:
         return RayEngines(options, partial=partial)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateArguments(RayArguments):
     """The options of `update`, `add` and every `build` command."""
 
@@ -113,7 +117,6 @@ class UpdateArguments(RayArguments):
     home: HomeOption = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildArguments(UpdateArguments):
     """Options of every `build` command."""
 
@@ -170,7 +173,6 @@ class BuildArguments(UpdateArguments):
         return self.chars or None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TextArguments(BuildArguments):
     """Options of `build` commands that read tables and long texts."""
 
@@ -200,7 +202,6 @@ class TextArguments(BuildArguments):
         return 1200 if self.chars is None and is_whole else self.chars or None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchArguments(RayArguments):
     """The options of `query`; `similar` has them too, but `group` and `mode`."""
 
@@ -261,9 +262,9 @@ class SearchArguments(RayArguments):
 
     def search(self) -> "SearchOptions":
         """How to search. Raises UsageError."""
-        from resizable_search.search.results import SearchOptions
+        from resizable_search.search.planning import SearchOptions
 
-        return SearchOptions(**{one.name: getattr(self, one.name) for one in fields(SearchOptions)})
+        return SearchOptions(**{name: getattr(self, name) for name in SearchOptions.__slots__})
 
     def open_index(self, embedder: "Embedder | None" = None) -> "Index":
         """Open the index of the command."""
@@ -272,24 +273,24 @@ class SearchArguments(RayArguments):
 
 
 def takes(
-    group: type, without: tuple[str, ...] = (), **defaults: Any
-) -> Callable[[Callable[..., T]], Callable[..., T]]:
-    """Give a command the fields of the dataclass `group` as options; it gets one as its first argument.
+    group: type[Arguments], without: tuple[str, ...] = (), **defaults: Any
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the options of `group`; it gets one as its first argument.
 
-    `without` names fields to leave out; `defaults` are this command's own.
+    `without` names options to leave out; `defaults` are this command's own.
     """
     kind = inspect.Parameter.KEYWORD_ONLY
     options = [
-        inspect.Parameter(one.name, kind, annotation=one.type, default=defaults.get(one.name, one.default))
-        for one in fields(group)
-        if one.name not in without
+        inspect.Parameter(name, kind, annotation=annotation, default=defaults.get(name, getattr(group, name)))
+        for name, annotation in get_type_hints(group, include_extras=True).items()
+        if name not in without
     ]
 
-    def decorate(command: Callable[..., T]) -> Callable[..., T]:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         _, *own = inspect.signature(command).parameters.values()
 
         @functools.wraps(command)
-        def run(**values: Any) -> T:
+        def run(**values: Any) -> Any:
             together = {option.name: values.pop(option.name) for option in options}
             return command(group(**together), **values)
 

@@ -1,13 +1,12 @@
 """How hits are printed (--format, --fields, --snippet, --min-score, --open), and JSON on stdout."""
 
-import csv
 import json
 import math
 import re
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resizable_search.cli.help import with_flags
 from resizable_search.errors import RsearchError, UsageError
@@ -23,8 +22,7 @@ SHOWN_SCORE = 0.0005  # of a hit for people
 SNIPPET = 200  # characters of a snippet if --fields names one and --snippet gives no length
 
 
-@dataclass(frozen=True, slots=True)
-class ServedIndex:
+class ServedIndex(NamedTuple):
     """What the output needs to know of an index that a service has searched, and how it was searched."""
 
     rows: int
@@ -38,8 +36,7 @@ class ServedIndex:
         return self.column_names
 
 
-@dataclass(frozen=True, slots=True)
-class OutputOptions:
+class OutputOptions(NamedTuple):
     """How hits are printed: the fields in order (None: those of the format), and the options of `query`."""
 
     format: str
@@ -84,7 +81,7 @@ def answer_record(answer: "Answer", index: "Index | ServedIndex", options: Outpu
         record = fields(answer) | ({"explain": index.explain} if options.explain else {})
     else:
         record = fields(answer, threads=index.threads if options.explain else None)
-    return {**record, "hits": hit_records(answer, replace(options, format="json"))}
+    return {**record, "hits": hit_records(answer, options._replace(format="json"))}
 
 
 def hit_records(answer: "Answer", options: OutputOptions) -> list[dict[str, Any]]:
@@ -122,6 +119,8 @@ def print_answer(answer: "Answer", index: "Index | ServedIndex", options: Output
         # CSV is as RFC 4180 but with bare line feeds; TSV has no quotes.
         rows = [[cell_text(value) for value in hit.values()] for hit in hit_records(answer, options)]
         if options.format == "csv":
+            import csv
+
             writer = csv.writer(sys.stdout, lineterminator="\n")
             writer.writerow(options.names())
             writer.writerows(map(plain, row) if sys.stdout.isatty() else row for row in rows)

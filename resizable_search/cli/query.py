@@ -2,8 +2,7 @@
 
 import sys
 from contextlib import suppress
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer import Argument, Option
@@ -34,7 +33,8 @@ from resizable_search.store.layout import NAMES, home_of, resolve_index
 if TYPE_CHECKING:
     from resizable_search.embedders.base import Embedder
     from resizable_search.search.index import Index
-    from resizable_search.search.results import Answer, SearchOptions
+    from resizable_search.search.planning import SearchOptions
+    from resizable_search.search.results import Answer
 
 
 @takes(SearchArguments)
@@ -59,7 +59,7 @@ def query(
     also counts the words of the text, e.g. names and identifiers.
     """
     words = None if not text else " ".join(text)
-    if words is None and not (_is_terminal(sys.stdin) and _is_terminal(sys.stdout)):
+    if words is None and not (sys.stdin and sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("there is no text to search: give one, or `-` to read one a line from stdin")
     if words is not None and words != "-" and not words.strip():
         raise UsageError("the query is blank: give it a word or more")
@@ -143,10 +143,6 @@ def _print(
     _note_idle_rerank(context, options, index.full_dim)
 
 
-def _is_terminal(stream: TextIO | None) -> bool:
-    return stream is not None and stream.isatty()
-
-
 def _prompt(
     context: typer.Context, index: "Index", options: SearchArguments, embedder: "Embedder | None"
 ) -> None:
@@ -157,7 +153,7 @@ def _prompt(
     name = index_name(options.index, home)
 
     def open_named(other: str) -> "Index":
-        return replace(options, index=other).open_index(embedder if other == name else None)
+        return options.replace(index=other).open_index(embedder if other == name else None)
 
     session = None
     try:
@@ -176,7 +172,7 @@ def _answer_lines(index: "Index", output: OutputOptions, search: "SearchOptions"
     if sys.stdin is None:
         raise RsearchError("stdin is closed: send one query a line to it")
     index.warm()
-    output = replace(output, format="jsonl")  # of which no low score is left out
+    output = output._replace(format="jsonl")  # of which no low score is left out
     failed = False
     for number, line in enumerate(sys.stdin, 1):
         text = line.removeprefix("\ufeff" if number == 1 else "").strip()  # the mark of UTF-8

@@ -3,6 +3,7 @@
 Every problem makes the command search by itself, without a message.
 """
 
+import json
 import os
 import stat
 from pathlib import Path
@@ -30,8 +31,6 @@ def search(
     is_off = os.environ.get(SERVICE_VARIABLE, "").strip().lower() in ("off", "0", "no", "false")
     if is_off or not os.path.lexists(home.socket):
         return None
-    import json
-
     from resizable_search.search.results import Answer, Hit, Timings
 
     try:
@@ -50,8 +49,8 @@ def search(
         query, of, k, plan = (fields[key] for key in ("query", "index", "k", "plan"))
         more = {name: fields[name] for name in ("remark", "missing") if name in fields}
         answer = Answer(query, of, k, plan, timings, hits, [], **more)
-        columns, explain = tuple(index["columns"]), list(fields.get("explain", ()))
-        served = ServedIndex(index["rows"], index["full_dim"], columns, explain)
+        about = index["rows"], index["full_dim"], tuple(index["columns"])
+        served = ServedIndex(*about, list(fields.get("explain", ())))
     except (RsearchError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if options.explain:

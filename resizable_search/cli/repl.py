@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,14 +20,15 @@ from resizable_search.text import counted, plain, plain_lines, quoted
 
 if TYPE_CHECKING:
     from resizable_search.search.index import Index
-    from resizable_search.search.results import Answer, Hit, SearchOptions
+    from resizable_search.search.planning import SearchOptions
+    from resizable_search.search.results import Answer, Hit
 
 MOST_LINES = 1000  # lines of history
 SETTINGS = (  # options of `query` that are commands of the prompt
     *("k", "dim", "rerank", "plan", "mode", "recall", "where", "group"),
     *("format", "fields", "snippet", "min_score", "explain"),
 )
-DEFAULTS: dict[str, Any] = {option.name: option.default for option in fields(SearchArguments)}
+DEFAULTS: dict[str, Any] = {name: getattr(SearchArguments, name) for name in SETTINGS}
 
 
 def settings_of(options: Iterable[Any]) -> dict[str, Setting]:
@@ -199,7 +200,7 @@ class Session:
         }
         field = name.replace("-", "_")
         changes[field] = self.settings[name].parsed(value) if value else DEFAULTS[field]
-        arguments = replace(self.arguments, **changes)
+        arguments = self.arguments.replace(**changes)
         search = arguments.search()
         check_fields(arguments.output(), self.index)
         self.plan, matching = plan_for(self.index, search), self.index.check_where(search.where)
@@ -225,7 +226,7 @@ class Session:
             index.check_where(arguments.where)
         except UsageError as error:
             say(f"{error}; back to the full dimension and all documents")
-            arguments = replace(arguments, dim=None, rerank=0, plan=None, mode=None, recall=None, where=None)
+            arguments = arguments.replace(dim=None, rerank=0, plan=None, mode=None, recall=None, where=None)
             plan = index.plan(arguments.search())
         self.index.close()
         self.index, self.plan, self.arguments = index, plan, arguments

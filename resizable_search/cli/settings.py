@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,14 +65,13 @@ class Value(NamedTuple):
     origin: str = ""
 
 
-@dataclass(slots=True)
 class ConfigFile:
     """A file, and its values by table and key."""
 
-    path: Path
-    is_project: bool = False
-    exists: bool = False
-    values: dict[Table, dict[str, Any]] = field(default_factory=dict)
+    def __init__(self, path: Path, is_project: bool) -> None:
+        self.path, self.is_project = path, is_project
+        self.exists = False
+        self.values: dict[Table, dict[str, Any]] = {}
 
     def of(self, table: Table) -> dict[str, Any]:
         """The values of a command: of all commands, of its group, its own."""
@@ -83,8 +81,7 @@ class ConfigFile:
         return values
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """One key of one table, and the option that it sets."""
 
     table: Table

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from resizable_search.evaluate.tune import TuneReport
     from resizable_search.progress import Progress
     from resizable_search.search.index import Index
-    from resizable_search.search.results import SearchOptions
+    from resizable_search.search.planning import SearchOptions
 
 
 def tune(
@@ -63,7 +63,7 @@ def tune(
     --queries and --qrels it asks with titles.
     """
     from resizable_search.cli import render_evaluate
-    from resizable_search.search.results import SearchOptions
+    from resizable_search.search.planning import SearchOptions
 
     for option, value in (("--sample", sample), ("--titles", titles)):
         if queries is not None and value is not None:

@@ -20,7 +20,7 @@ from resizable_search.evaluate.bench import Queries, sample_queries
 from resizable_search.evaluate.plan_space import MeasuredPlans, PlanSearch, split
 from resizable_search.progress import SILENT, Progress
 from resizable_search.search.index import Index
-from resizable_search.search.results import SearchOptions
+from resizable_search.search.planning import SearchOptions
 from resizable_search.statistics import lower_bound, upper_bound
 from resizable_search.store.tuned_plans import Candidate, TunedPlan, store_plan
 from resizable_search.system import blas_threads

@@ -15,14 +15,13 @@ from resizable_search.engine.base import NO_ROW, Top
 from resizable_search.engine.kernel_cache import Chooser
 from resizable_search.engine.plan import LEAST_RERANKED, Plan
 from resizable_search.errors import DocumentNotFoundError, IndexBusyError, IndexFormatError, UsageError
-from resizable_search.search.planning import plan_of, remark_on
+from resizable_search.search.planning import SearchOptions, plan_of, remark_on
 from resizable_search.search.query_embedder import QueryEmbedder, query_cache
 from resizable_search.search.results import (
     DEEPER,
     Answer,
     Hit,
     ScoredDocument,
-    SearchOptions,
     as_answer,
     best_of_each,
     scored_documents,

@@ -1,97 +1,19 @@
-"""What a search takes and what it returns, as values: its options, and the hits of an answer."""
+"""What a search returns, as values: the hits of an answer."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from resizable_search.engine.plan import MODES, Plan, check_recall
-from resizable_search.errors import UsageError
 from resizable_search.system import blas_threads
-from resizable_search.text import quoted
 
 if TYPE_CHECKING:  # a command that a service answers loads no numpy
     from resizable_search.engine.base import Top
+    from resizable_search.engine.plan import Plan
     from resizable_search.store.documents import StoredDocument
     from resizable_search.store.executor import StageStats
 
 DEEPER = 4  # a search by document takes so many times the rows of the one before
-
-
-@dataclass(frozen=True, slots=True)
-class SearchOptions:
-    """How to search. Equal options may share a scan. Raises UsageError for values that make no sense.
-
-    `k`: hits wanted. `dim`: scan the first so many dimensions (None: all). `rerank`: score
-    rerank x max(k, 10) candidates again at the full dimension (0: none); it does nothing without `dim`.
-    `plan`: the stages themselves, in place of these two; a text is parsed. `recall`: the plan that was tuned
-    for this overlap and k, in place of all three. `where`: an SQL expression over id, title, url and
-    metadata; it selects rows before the ranking. `group`: of each document only the best chunk, and of equal
-    texts only the first; False: every row. `mode`: `dense` ranks by meaning, `lexical` by words, `hybrid` by
-    both; None: as the plan says, else the index's default, else dense.
-    """
-
-    k: int = 10
-    dim: int | None = None
-    rerank: int = 0
-    plan: Plan | str | None = None
-    recall: float | None = None
-    where: str | None = None
-    group: bool = True
-    mode: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.k < 1:
-            raise UsageError(f"k must be 1 or more, not {self.k}")
-        if self.rerank < 0:
-            raise UsageError(f"rerank must be 0 (none) or more, not {self.rerank}")
-        has_stages = self.dim is not None or self.rerank > 0
-        if self.recall is not None:
-            check_recall(self.recall)
-            if has_stages or self.plan is not None:
-                raise UsageError("recall names a tuned plan: give either it or a dimension, rerank or plan")
-        if self.plan is not None:
-            if has_stages:
-                raise UsageError("a plan says dimension and rerank itself: give either it or them")
-            if isinstance(self.plan, str):
-                object.__setattr__(self, "plan", Plan.parse(self.plan))
-        if self.mode is not None:
-            self._check_mode(self.mode)
-
-    def _check_mode(self, mode: str) -> None:
-        """Raise UsageError unless the mode agrees with the other options."""
-        if mode not in MODES:
-            raise UsageError(f"mode must be one of {', '.join(MODES)}, not {quoted(mode)}")
-        if mode == "lexical" and (self.dim, self.rerank, self.recall) != (None, 0, None):
-            raise UsageError("mode lexical ranks by words alone: leave dimension, rerank and recall out")
-        if (
-            isinstance(self.plan, Plan)
-            and self.plan.mode != mode
-            and (self.plan.mode, mode) != ("dense", "hybrid")
-        ):
-            raise UsageError(f"plan {self.plan} is {self.plan.mode}, not {mode}: give either it or the mode")
-
-    @property
-    def wants_words(self) -> bool:
-        """Whether the mode or the plan says that words count."""
-        plan_has_words = isinstance(self.plan, Plan) and self.plan.words is not None
-        return plan_has_words or self.mode not in (None, "dense")
-
-    def without_words(self) -> "SearchOptions":
-        """The options of a search by vectors. Raises UsageError if words are to count."""
-        if self.wants_words:
-            raise UsageError("a search by vectors has no words: search a text, or leave mode and lexical out")
-        return replace(self, mode="dense")
-
-    def by_meaning(self) -> "SearchOptions":
-        """The same search without words."""
-        plan = self.plan.in_mode("dense") if isinstance(self.plan, Plan) and self.plan.stages else None
-        return replace(self, plan=plan, mode="dense")
-
-    def with_plan(self, plan: Plan | str | None) -> "SearchOptions":
-        """The same search by another plan; None: an exact scan at the full dimension."""
-        mode = "dense" if plan is None else None
-        return replace(self, dim=None, rerank=0, plan=plan, recall=None, mode=mode)
 
 
 @dataclass(slots=True)  # frozen, it would take four times as long to make
@@ -231,7 +153,7 @@ def as_answer(
     query: str,
     index: str,
     k: int,
-    plan: Plan,
+    plan: "Plan",
     embed_seconds: float,
     scored: Sequence[ScoredDocument],
     stages: "list[StageStats]",

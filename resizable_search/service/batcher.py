@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from resizable_search.errors import RsearchError
 from resizable_search.search.index import Index
-from resizable_search.search.results import Answer, SearchOptions
+from resizable_search.search.planning import SearchOptions
+from resizable_search.search.results import Answer
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.store.filter import Selection
 

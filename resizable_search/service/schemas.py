@@ -10,7 +10,8 @@ from pydantic_core import PydanticCustomError
 
 from resizable_search.engine.plan import Plan, candidates
 from resizable_search.errors import UsageError
-from resizable_search.search.results import SearchOptions, Timings
+from resizable_search.search.planning import SearchOptions
+from resizable_search.search.results import Timings
 from resizable_search.store.tuned_plans import Curve
 
 MOST_K = 1000

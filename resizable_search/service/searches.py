@@ -10,7 +10,8 @@ from starlette.responses import Response
 
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.search.index import Index
-from resizable_search.search.results import Answer, SearchOptions, fields
+from resizable_search.search.planning import SearchOptions
+from resizable_search.search.results import Answer, fields
 from resizable_search.service import identity
 from resizable_search.service.refusals import json_response, refusal_of, typed
 from resizable_search.service.schemas import LocalSearchRequest, OldSearchRequest, SearchRequest

@@ -30,7 +30,8 @@ from resizable_search.errors import (
     UsageError,
 )
 from resizable_search.search.index import Index
-from resizable_search.search.results import Answer, SearchOptions
+from resizable_search.search.planning import SearchOptions
+from resizable_search.search.results import Answer
 from resizable_search.service.batcher import Batcher, MovedError, PendingQuery
 from resizable_search.service.index_pool import IndexPool, describe
 from resizable_search.service.schemas import IndexModel

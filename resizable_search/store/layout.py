@@ -3,14 +3,12 @@
 import json
 import os
 import shlex
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from resizable_search.errors import IndexNotFoundError, StorageError, UsageError
 from resizable_search.system import ANOTHER_HOME, CHECK, HOME_VARIABLE, build_lock, storage_errors
@@ -94,11 +92,11 @@ def expanded(path: str | Path) -> Path:
         raise UsageError(f"{path} names a user that is unknown: write the folder out") from None
 
 
-@dataclass(frozen=True, slots=True)
 class Home:
     """The folder of all indexes, and the paths in it."""
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     @property
     def is_usual(self) -> bool:
@@ -247,8 +245,7 @@ def await_replacement(folder: Path) -> bool:
     return waited or os.path.exists(folder)
 
 
-@dataclass(frozen=True, slots=True)
-class UnfinishedBuild:
+class UnfinishedBuild(NamedTuple):
     """An unfinished build: documents `read`, those whose vectors are `safe`, and the request, if recorded."""
 
     read: int
@@ -259,6 +256,8 @@ class UnfinishedBuild:
 
 def unfinished_build(folder: Path) -> UnfinishedBuild | None:
     """The unfinished build in a folder; None if there is no readable one."""
+    import sqlite3
+
     path = (folder / NAMES.work).resolve()
     # SQLite writes files to read a write-ahead log. Without a log it need not; where it cannot, the build is
     # read without the log.

@@ -54,7 +54,7 @@ from resizable_search.build.workspace import BuildOptions
 from resizable_search.engine.kernel_cache import compile_kernels
 from resizable_search.evaluate.tune import tune
 from resizable_search.search.index import Index
-from resizable_search.search.results import SearchOptions
+from resizable_search.search.planning import SearchOptions
 from resizable_search.store.layout import Home
 
 K = 10

@@ -45,8 +45,8 @@ from numpy.typing import NDArray
 
 from resizable_search.evaluate.tune import tune
 from resizable_search.search.index import Index
+from resizable_search.search.planning import SearchOptions
 from resizable_search.search.query_embedder import QueryCache
-from resizable_search.search.results import SearchOptions
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import Home
 

@@ -23,7 +23,8 @@ from typing import Any
 from _measure import machine, parser_of, show
 
 from resizable_search.search.index import Index, open_index
-from resizable_search.search.results import Hit, SearchOptions
+from resizable_search.search.planning import SearchOptions
+from resizable_search.search.results import Hit
 
 ROOT = Path(__file__).resolve().parents[2]
 QUESTIONS = Path(__file__).with_name("questions.json")

@@ -142,14 +142,19 @@ def test_explain_says_that_a_service_answered(built: Inside, service: Served):
     assert {**stage, "ms": 0} == {**alone.json["explain"][0], "ms": 0}
 
 
-def test_with_a_service_the_command_loads_no_numpy(built: Inside, service: Served):
+def test_with_a_service_the_command_loads_little(built: Inside, service: Served):
     env = {**os.environ, "PYTHONPROFILEIMPORTTIME": "1"}
     ran = subprocess.run(
         [COMMAND, "query", "word1", "--json"], env=env, capture_output=True, text=True, check=True
     )
     assert service.statuses == [200]
-    assert "resizable_search" in imported(ran.stderr)
-    assert not imported(ran.stderr) & {"numpy", "rich", "asyncio", "fastapi", "numba", "http"}
+    packages = imported(ran.stderr)
+    assert "resizable_search" in packages
+    heavy = {"numpy", "rich", "asyncio", "fastapi", "numba", "http", "sqlite3", "csv", "tomllib", "logging"}
+    assert not packages & heavy
+    ours = set(re.findall(r"resizable_search\.((?!cli\b)\w+\S*)", ran.stderr))
+    light = {"errors", "text", "system", "progress", "environment", "store", "store.layout", "embedders"}
+    assert ours <= light | {"service", "search", "search.results"}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import time
 import webbrowser
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -387,7 +388,9 @@ def test_a_prompt_that_makes_no_sense_is_not_opened(shelf: Shelf, machine: Machi
 
 def test_options_are_the_first_settings(inside: Inside, monkeypatch, capsys):
     assert inside.run("build", "pydoc", "--embedder", "lsa", "--dims", "4").code == 0
-    monkeypatch.setattr("resizable_search.cli.query._is_terminal", lambda stream: True)
+    terminal = SimpleNamespace(isatty=lambda: True)
+    streams = SimpleNamespace(stdin=terminal, stdout=terminal)
+    monkeypatch.setattr("resizable_search.cli.query.sys", streams)
     lines = iter([":settings"])
 
     def read(prompt: str) -> str:

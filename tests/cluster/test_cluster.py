@@ -29,7 +29,7 @@ from resizable_search.embedders import registry, request_pool
 from resizable_search.embedders.base import Embedder
 from resizable_search.errors import BuildStoppedError, ClusterError, NoCredentialsError, ServiceError
 from resizable_search.search.index import Index, open_index
-from resizable_search.search.results import SearchOptions
+from resizable_search.search.planning import SearchOptions
 from resizable_search.store.layout import Home
 from tests.build.changes.conftest import contents
 from tests.servers.nomic_api import KEY, NomicServer

@@ -16,7 +16,7 @@ from resizable_search.evaluate.qrels import Metrics, Qrels
 from resizable_search.evaluate.relevance import evaluate
 from resizable_search.evaluate.tune_mode import LEAST_QUERIES, titles_as_queries, tune_mode, without
 from resizable_search.search.index import open_index
-from resizable_search.search.results import SearchOptions
+from resizable_search.search.planning import SearchOptions
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.tuned_plans import store_mode
 from tests.support import TableEmbedder, index_of

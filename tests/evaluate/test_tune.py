@@ -14,7 +14,7 @@ from resizable_search.evaluate.plan_space import MeasuredPlans
 from resizable_search.evaluate.tune import own_queries, sample_size, tune
 from resizable_search.progress import SILENT
 from resizable_search.search.index import open_index
-from resizable_search.search.results import SearchOptions
+from resizable_search.search.planning import SearchOptions
 from resizable_search.store.layout import Home
 from resizable_search.store.manifest import read_manifest
 from tests.support import ListCorpus, TableEmbedder, delete_rows, index_of

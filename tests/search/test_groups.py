@@ -10,7 +10,8 @@ from resizable_search.build.workspace import BuildOptions
 from resizable_search.corpora.base import Document
 from resizable_search.engine.plan import Plan
 from resizable_search.search.index import open_index
-from resizable_search.search.results import ScoredDocument, SearchOptions, best_of_each
+from resizable_search.search.planning import SearchOptions
+from resizable_search.search.results import ScoredDocument, best_of_each
 from resizable_search.store.documents import StoredDocument
 from resizable_search.store.layout import Home
 from tests.support import ListCorpus, TableEmbedder

@@ -14,7 +14,8 @@ from resizable_search.engine import plan as plans
 from resizable_search.engine.plan import BY_WORDS, Plan
 from resizable_search.errors import UsageError
 from resizable_search.search.index import Index, open_index
-from resizable_search.search.results import SearchOptions, fields
+from resizable_search.search.planning import SearchOptions
+from resizable_search.search.results import fields
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import read_manifest
 from tests.support import ListCorpus, TableEmbedder

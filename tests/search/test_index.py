@@ -22,7 +22,8 @@ from resizable_search.errors import (
 )
 from resizable_search.search import index as opened
 from resizable_search.search.index import open_index
-from resizable_search.search.results import SearchOptions, Timings, fields
+from resizable_search.search.planning import SearchOptions
+from resizable_search.search.results import Timings, fields
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import Home
 from tests.support import ListCorpus, TableEmbedder, articles, index_of, oracle

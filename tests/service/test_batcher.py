@@ -9,7 +9,8 @@ import pytest
 
 from resizable_search.errors import UsageError
 from resizable_search.search.index import Index
-from resizable_search.search.results import Answer, SearchOptions
+from resizable_search.search.planning import SearchOptions
+from resizable_search.search.results import Answer
 from resizable_search.service.batcher import MOST_TOGETHER, Batcher, MovedError, PendingQuery
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.store.layout import Home

@@ -18,7 +18,7 @@ from resizable_search.errors import (
     QueryTimeoutError,
 )
 from resizable_search.search.index import Index, open_index
-from resizable_search.search.results import SearchOptions
+from resizable_search.search.planning import SearchOptions
 from resizable_search.service import service as module
 from resizable_search.service.index_pool import IndexPool
 from resizable_search.service.schemas import OldSearchRequest

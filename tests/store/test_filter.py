@@ -16,7 +16,7 @@ from resizable_search.engine.base import NO_ROW
 from resizable_search.engine.vectors import Tier, quantise, quantise_queries
 from resizable_search.errors import DocumentNotFoundError, IndexFormatError, RsearchError, UsageError
 from resizable_search.search.index import open_index
-from resizable_search.search.results import SearchOptions
+from resizable_search.search.planning import SearchOptions
 from resizable_search.store import filter as selection
 from resizable_search.store.filter import MOST_KEPT, MOST_KEYS, Filter
 from resizable_search.store.layout import NAMES, Home

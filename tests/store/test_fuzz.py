@@ -20,7 +20,7 @@ from resizable_search.admin.remove import remove
 from resizable_search.embedders.registry import reopen
 from resizable_search.errors import IndexFormatError, RsearchError
 from resizable_search.search.index import open_index
-from resizable_search.search.results import SearchOptions
+from resizable_search.search.planning import SearchOptions
 from resizable_search.specs import EmbedderSpec
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import manifest_text, read_manifest

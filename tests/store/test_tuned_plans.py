@@ -10,7 +10,7 @@ from resizable_search.build.build import build
 from resizable_search.build.workspace import BuildOptions
 from resizable_search.errors import IndexBusyError, IndexFormatError, RsearchError, StorageError, UsageError
 from resizable_search.search.index import open_index
-from resizable_search.search.results import SearchOptions
+from resizable_search.search.planning import SearchOptions
 from resizable_search.store.layout import NAMES, Home
 from resizable_search.store.manifest import read_manifest
 from resizable_search.store.tuned_plans import (

@@ -186,5 +186,4 @@ def _index(folder: Path) -> str:
             raise RsearchError(f"{folder} holds other files: {listed(unexpected, 3)}; move them away")
         if damaged := damaged_files(folder, reader.manifest):
             raise RsearchError(f"{damaged[0]}: build the index again with `restart`")
-        documents = counted(reader.manifest.documents, "document")
-        return f"{documents} at {dimensions(reader.dims)}"
+        return f"{counted(reader.manifest.documents, 'document')} at {dimensions(reader.dims)}"

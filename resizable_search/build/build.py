@@ -122,7 +122,7 @@ def build_index(
     folder = home_folder.index(name)
     is_kind = not isinstance(embedder, Embedder) and was_index(folder)
     if is_kind and embedder in (None, read_manifest(folder).embedder["kind"]):
-        embedder = own_embedder(home_folder, name)
+        embedder = own_embedder(folder)
     made_by = embedder if isinstance(embedder, Embedder) else registry.create(embedder or DEFAULT_EMBEDDER)
     build(TextsCorpus(texts), made_by, home_folder, options, progress)
     return open_index(name, home=home_folder.path, embedder=None if made_by.needs_fit else made_by)
@@ -147,7 +147,7 @@ def add(
         folder = workspace.folder
         base = read_manifest(folder)
         spec = EmbedderSpec.from_json(base.embedder)
-        embedder = embedder or own_embedder(workspace.home, folder.name)
+        embedder = embedder or own_embedder(folder)
         if not embedder.embeds:
             given = f"{folder.name} holds vectors that were given"
             raise UsageError(f"{given}, and nothing here embeds texts as they were: use `build vectors`")
@@ -187,17 +187,16 @@ def following(workspace: Workspace, progress: Progress, embedder: Embedder | Non
     """The update that an index's manifest describes: its corpus as it is now, its limit, its embedder."""
     base = read_manifest(workspace.folder)
     corpus = reopened(workspace.folder.name, base.corpus, progress)
-    embedder = embedder or own_embedder(workspace.home, workspace.folder.name)
+    embedder = embedder or own_embedder(workspace.folder)
     limit = None if base.source.exhausted else base.source.read
     return Update(workspace, corpus, embedder, "follow", base, by_content, limit)
 
 
-def own_embedder(home: Home, name: str) -> Embedder:
+def own_embedder(folder: Path) -> Embedder:
     """The embedder of an index. Raises CredentialsError if nobody named the address that gets its key."""
-    folder = home.index(name)
     spec = EmbedderSpec.from_json(read_manifest(folder).embedder)
     embedder = registry.reopen(spec, folder / NAMES.embedder)
-    TrustedEndpoints(home.trusted).require(embedder, name)
+    TrustedEndpoints(Home(folder.parent).trusted).require(embedder, folder.name)
     return embedder
 
 
@@ -217,8 +216,7 @@ def compact(
             raise RsearchError(f"every document of {name} is deleted: `remove {name}` deletes the index")
         embedder = PrecomputedEmbedder(width=old.full_dim)
         with closing(IndexReader(workspace.folder)) as reader:
-            update = Update(workspace, StoredCorpus(reader), embedder, "compact", old, as_stored)
-            new = update.run().manifest
+            new = Update(workspace, StoredCorpus(reader), embedder, "compact", old, as_stored).run().manifest
         if not is_whole:  # logs and reports of earlier builds may name deleted documents
             state = workspace.home.state(name)
             for path in (*state.glob(f"{NAMES.log}*"), state / NAMES.report):

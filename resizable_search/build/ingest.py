@@ -184,8 +184,7 @@ def as_new(ingest: Ingest, document: PendingDocument) -> PendingDocument:
 
 def with_vector(ingest: Ingest, document: PendingDocument) -> PendingDocument:
     """Every document is new, has an id of its own, and gets the vector at its row of the file (vectors)."""
-    query = "SELECT seq FROM documents WHERE id = ?"
-    found = ingest.journal.db.execute(query, (document.id,)).fetchone()
+    found = ingest.journal.db.execute("SELECT seq FROM documents WHERE id = ?", (document.id,)).fetchone()
     row = found[0] if found else ingest.row_of(document.id)
     if row is None:
         return replace(document, source=document.seq)

@@ -174,8 +174,7 @@ class Journal:
 
     def texts(self) -> Iterator[str]:
         """The text of every document as it is embedded, in order."""
-        query = "SELECT context || text FROM documents ORDER BY seq"
-        return (text for (text,) in self.db.execute(query))
+        return (text for (text,) in self.db.execute("SELECT context || text FROM documents ORDER BY seq"))
 
     def record(self, texts: Sequence[str], vectors: NDArray[np.float32], **values: Any) -> None:
         """Record an answer, (n, width) float32 for these texts, and set values, in one step."""

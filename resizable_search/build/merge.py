@@ -30,7 +30,7 @@ from resizable_search.errors import (
 )
 from resizable_search.progress import SILENT, Progress
 from resizable_search.specs import Checkpoint, EmbedderSpec
-from resizable_search.store.layout import NAMES, Home
+from resizable_search.store.layout import NAMES, Home, state_of
 from resizable_search.store.manifest import FileEntry, Manifest, Part, file_entry, read_manifest
 from resizable_search.store.reader import IndexReader, PartReader
 from resizable_search.store.writer import derive_missing, replace_folder
@@ -89,8 +89,7 @@ def merge(
 
 def in_order(readers: Sequence[IndexReader]) -> list[IndexReader]:
     """The indexes as given, or all shards of a corpus in their order. Raises UsageError, BuildStateError."""
-    folders = {reader.folder.resolve() for reader in readers}
-    if len(folders) < max(2, len(readers)):
+    if len({reader.folder.resolve() for reader in readers}) < max(2, len(readers)):
         raise UsageError("name two indexes or more to merge, and each of them once")
     shards = [str(reader.manifest.corpus.get("shard") or "no shard") for reader in readers]
     if set(shards) == {"no shard"}:
@@ -260,9 +259,8 @@ def _summed(readers: Sequence[IndexReader], name: str, folder: Path, manifest: M
     left_out: list[Mapping[str, Any]] = []
     total, runs = Usage(), 0
     for reader in readers:
-        path = Home(reader.folder.resolve().parent).state(reader.name) / NAMES.report
         with suppress(OSError, ValueError, KeyError, TypeError):  # no report, or one of another version
-            content = json.loads(path.read_bytes())
+            content = json.loads(state_of(reader.folder, NAMES.report).read_bytes())
             cost = dict(content["total"])
             own = Usage(**{key: cost[key] for key in asdict(Usage())})
             left_out, total, runs = [*left_out, *content["left_out"]], total + own, runs + cost["runs"]

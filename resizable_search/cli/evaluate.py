@@ -3,8 +3,9 @@
 import os
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Literal, get_type_hints
 
 import typer
 from typer import Argument, Option
@@ -34,9 +35,7 @@ from resizable_search.store.layout import expanded
 from resizable_search.system import MOST
 
 if TYPE_CHECKING:
-    from resizable_search.corpora.base import Corpus
     from resizable_search.evaluate.bench import BenchOptions, BenchReport, Queries
-    from resizable_search.progress import Progress
     from resizable_search.search.index import Index
 
 DimListOption = Annotated[
@@ -277,9 +276,7 @@ def _build(context: typer.Context, options: BuildArguments, documents: Path, enc
     from resizable_search.cli import build
     from resizable_search.corpora.beir import BeirCorpus
 
-    def corpus(progress: "Progress", **reading: Any) -> "Corpus":
-        return BeirCorpus(documents, **reading, progress=progress)
-
     usual = os.path.basename(os.path.abspath(documents.parent)).lstrip(".")
     asked = {"chars": options.text_length(), "encoding": encoding}
+    corpus = partial(BeirCorpus, documents)
     return build.run(context, options, usual, corpus, {"kind": "beir"}, asked, quiet=True).name

@@ -25,8 +25,6 @@ from resizable_search.text import clipped, quoted
 
 Table = tuple[str, ...]  # a table of a file, named as its command: () for the top level
 
-PROJECT = "pyproject.toml"
-SECTION = ("tool", "rsearch")
 INDEX_OPTION = "index_option"  # the parameter of `--index` in commands that also take an INDEX by position
 APPLIED = "rsearch.applied"  # where a context keeps the defaults that came from files
 SHARED = ("index", "threads", "engine")  # settings of the top level, of every command that has the option
@@ -92,11 +90,6 @@ class Setting(NamedTuple):
     def name(self) -> str:
         """The dotted name: `query.k`."""
         return ".".join((*self.table, self.key))
-
-    @property
-    def is_of_projects(self) -> bool:
-        """Whether a pyproject.toml may set it."""
-        return self.table[:1] != ("build",) and self.key in _OF_PROJECTS
 
     def parsed(self, value: Any) -> Any:
         """The value as the parser reads it from a command line. Raises ConfigError."""
@@ -165,7 +158,7 @@ def _project_paths() -> Iterator[Path]:
     """The readable pyproject.toml of this folder and of those above it, the nearest first."""
     with suppress(OSError):  # this folder is gone
         here = Path.cwd()
-        paths = (folder / PROJECT for folder in (here, *here.parents))
+        paths = (folder / "pyproject.toml" for folder in (here, *here.parents))
         yield from (path for path in paths if path.is_file() and os.access(path, os.R_OK))
 
 
@@ -227,7 +220,7 @@ class Configuration:
             file.exists = True
             self.problems.append(str(error))
             return file
-        for name in SECTION if is_project else ():
+        for name in ("tool", "rsearch") if is_project else ():
             data = data.get(name) if isinstance(data, dict) else None
         file.exists = bool(data) if is_project else data is not None
         if ignored := ", ".join(self._take(file, (), data if isinstance(data, dict) else {})):
@@ -242,7 +235,8 @@ class Configuration:
         for key, value in data.items():
             name = ".".join((*table, key))
             setting = self.table(table).get(key)
-            if name in REMOVED or (setting is not None and file.is_project and not setting.is_of_projects):
+            is_of_projects = table[:1] != ("build",) and key in _OF_PROJECTS
+            if name in REMOVED or (setting is not None and file.is_project and not is_of_projects):
                 yield name
             elif setting is None and isinstance(value, dict) and self.table((*table, key)):
                 yield from self._take(file, (*table, key), value)

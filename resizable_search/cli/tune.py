@@ -21,7 +21,6 @@ from resizable_search.cli.output import json_object
 from resizable_search.cli.progress import shown_progress
 from resizable_search.engine.plan import Plan
 from resizable_search.errors import UsageError
-from resizable_search.store.layout import Home
 
 if TYPE_CHECKING:
     from resizable_search.evaluate.tune import TuneReport
@@ -111,7 +110,7 @@ def _tune_mode(
                 problem = f"{opened.name} has no embedder that works on this machine"
                 raise UsageError(f"{problem}, and titles embed again: give --queries and --qrels")
             documents, judged = titles_as_queries(opened, seed)
-            own = own_embedder(Home(opened.folder.resolve().parent), opened.folder.resolve().name)
+            own = own_embedder(opened.folder.resolve())
             folder = stack.enter_context(TemporaryDirectory())
             made = build_index(
                 "sample",

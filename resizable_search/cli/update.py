@@ -21,7 +21,7 @@ from resizable_search.cli.options import (
 )
 from resizable_search.cli.progress import command_to_go_on, confirm, piped_in, shown_progress, stop_on_signal
 from resizable_search.errors import ShrinkError, UsageError
-from resizable_search.store.layout import Home, home_of, resolve_index
+from resizable_search.store.layout import home_of, resolve_index
 from resizable_search.text import counted, size
 
 if TYPE_CHECKING:
@@ -57,8 +57,7 @@ def _change(
     with shown_progress() as progress, stop_on_signal() as stop, ExitStack() as stack:
         embedder = None  # the index finds its own
         if cluster is not None:
-            real = folder.resolve()
-            own = own_embedder(Home(real.parent), real.name)
+            own = own_embedder(folder.resolve())
             embedder = stack.enter_context(on_cluster(own, cluster, stop))
         asked = _build_options(options, folder)
         return how(folder, *inputs, options=asked, embedder=embedder, progress=progress, stop=stop, **more)

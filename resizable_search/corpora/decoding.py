@@ -139,9 +139,8 @@ class SourceFile:
             sample = file.peek(SAMPLE)[:SAMPLE]  # type: ignore[attr-defined]  # the file is buffered
             for number, line in lines_of(file, self.encoding_of(sample, whole=False), skip):
                 if line and self.encoding and DAMAGED.search(line):  # beyond the sample
-                    line = line.encode("utf-8", "surrogateescape").decode(
-                        self.encoding, _errors(self.encoding)
-                    )
+                    raw = line.encode("utf-8", "surrogateescape")
+                    line = raw.decode(self.encoding, _errors(self.encoding))
                 yield number, line
 
     def encoding_of(self, data: bytes, *, whole: bool) -> str:

@@ -50,13 +50,10 @@ class Root(NamedTuple):
 
 
 class Listing:
-    """Every file once, in order, in bounded memory; `digest` covers all that is known of them.
-
-    `names` covers their names and sizes alone, which copies of a folder share. `bytes` is their size.
-    """
+    """Every file once, in order, in bounded memory, and digests of them."""
 
     def __init__(self, files: Iterable[FoundFile]) -> None:
-        self.count = self.bytes = 0
+        self.count = self.bytes = 0  # of the files
         self._file = tempfile.SpooledTemporaryFile(_LISTING_MEMORY)  # noqa: SIM115  (closed by `close`)
         self.close = weakref.finalize(self, self._file.close)  # as does dropping the listing
         digest, names = hashlib.sha256(), hashlib.sha256()
@@ -67,7 +64,8 @@ class Listing:
             self._file.write(line)
             self.count += 1
             self.bytes += file.size
-        self.digest, self.names = digest.hexdigest(), names.hexdigest()
+        self.digest = digest.hexdigest()  # of all that is known of the files
+        self.names = names.hexdigest()  # of their names and sizes alone, which copies of a folder share
 
     def read(self) -> Iterator[FoundFile]:
         """The files; one reader at a time."""
@@ -253,10 +251,7 @@ class _Walker:
 
 
 def _rules_above(root: str) -> tuple[_Rules, set[str]]:
-    """The rules that git has for `root` from above, and the paths below it that are tracked all the same.
-
-    If they ignore `root` itself, which is named all the same, they do not count.
-    """
+    """The rules that git has for `root` from above, and the paths below it that are tracked all the same."""
     folders = [root]
     while not os.path.lexists(os.path.join(folders[-1], ".git")):
         if (parent := os.path.dirname(folders[-1])) == folders[-1]:
@@ -268,7 +263,7 @@ def _rules_above(root: str) -> tuple[_Rules, set[str]]:
     rules: _Rules = tuple((top, GitPatterns.read(file)) for file in files)
     for folder, below in pairwise(reversed(folders)):
         rules = _rules_of(folder, rules)
-        if _ignores(rules, below, is_folder=True):
+        if _ignores(rules, below, is_folder=True):  # they do not count: `root` is named all the same
             return (), set()
     return rules, gitignore.tracked_but_ignored(root)
 

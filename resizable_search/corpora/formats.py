@@ -58,15 +58,13 @@ def format_of(name: str) -> tuple[FileFormat, str]:
 
 
 def format_within(start: bytes) -> FileFormat:
-    """What a file with this beginning (of `SAMPLE` bytes) is, if its name does not say it.
-
-    JSON lines are known by an object in the first line, and the beginning of one in the next.
-    """
+    """What a file with this beginning (of `SAMPLE` bytes) is, if its name does not say it."""
     for mark, form in _BY_START.items():
         if start.startswith(mark):
             return form
     if _ARRAY.match(start.replace(b"\0", b"")):  # it may be UTF-16
         return "json"
+    # JSON lines have an object in the first line, and the beginning of one in the next.
     first, _, rest = start.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
     is_lines = rest.lstrip().startswith(b"{") and not parse_line(1, first.decode("utf-8", "replace")).problem
     return "jsonl" if is_lines else "text"
@@ -189,13 +187,10 @@ def _without_hidden(text: str, blocks: Sequence[Any]) -> str:
 
 
 def _shown(text: str) -> str:
-    """Markdown with its code, without comments, scripts and navigation, of which the line feeds stay.
-
-    What is never closed is looked for once, so that time grows with the text and not with its square.
-    """
+    """Markdown with its code, without comments, scripts and navigation, of which the line feeds stay."""
     parts: list[str] = []
     kept = place = 0
-    unclosed: set[str] = set()
+    unclosed: set[str] = set()  # looked for once: time grows with the text, not with its square
     while opening := _OPENING.search(text, place):
         ticks, tag = opening.groups()
         end = rf"(?<!`){ticks}(?!`)" if ticks else rf"</{tag.lower()}\s*>" if tag else "-->"

@@ -242,10 +242,7 @@ class Endpoint:
 
 
 def call_with_timeout(function: Callable[[], T], timeout: float, who: str = "the service") -> T:
-    """What `function` returns or raises, called in a daemon thread; ServiceError after `timeout` seconds.
-
-    A thread that hangs in a socket cannot be cancelled: it is left alone, and its outcome is dropped.
-    """
+    """What `function` returns or raises, called in a daemon thread; ServiceError after `timeout` seconds."""
     outcome: Future[T] = Future()
 
     def run() -> None:
@@ -254,6 +251,7 @@ def call_with_timeout(function: Callable[[], T], timeout: float, who: str = "the
         except BaseException as error:  # raised again in the caller's thread
             outcome.set_exception(error)
 
+    # It cannot be cancelled while it hangs in a socket: it is left alone, and its outcome is dropped.
     threading.Thread(target=run, name="rsearch-timeout", daemon=True).start()
     if not wait([outcome], timeout=timeout).done:
         raise ServiceError(f"{who} did not answer within {timeout:g} s; try again later")

@@ -70,11 +70,6 @@ def embedder_class(kind: str) -> "type[Embedder]":
     return cls  # type: ignore[no-any-return]  # of our own
 
 
-def kind_of(model: str) -> str | None:
-    """The built-in kind that knows a model by this name, or None."""
-    return next((kind for kind in BUILT_IN if model in embedder_class(kind).known_models), None)
-
-
 def parameters(kind: str) -> Collection[str]:
     """The keywords of a kind's constructor. Raises UsageError for an unknown kind."""
     return inspect.signature(embedder_class(kind)).parameters
@@ -129,7 +124,7 @@ def embedder_of_vectors(
     from resizable_search.embedders.models import find
 
     if kind is None and model is not None:
-        kind = kind_of(model)
+        kind = next((known for known in BUILT_IN if model in embedder_class(known).known_models), None)
     if kind is None or kind == PrecomputedEmbedder.kind:
         return PrecomputedEmbedder(model=model or UNKNOWN_MODEL, width=width)
     if embedder_class(kind).needs_fit:

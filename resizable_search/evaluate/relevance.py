@@ -117,22 +117,18 @@ class DocumentGroups:
 
     def best(self, search: Callable[[int], Top], k: int) -> Top:
         """The best k documents for each query, as first rows; `search(n)` returns the best n rows of each."""
-        rows = len(self._first_rows)
-        k = result_width(k, rows)
-        depth = min(k * DEEPER, rows)
+        most = len(self._first_rows)
+        k = result_width(k, most)
+        depth = min(k * DEEPER, most)
         while True:
-            top = search(depth)
-            best = [self._group(*each, k) for each in zip(top.scores, top.rows, strict=True)]
-            if depth >= rows or all(len(first_rows) == k for _, first_rows in best):
+            top, best = search(depth), []
+            for scores, rows in zip(top.scores, top.rows, strict=True):
+                first_rows = self._first_rows[rows[rows != NO_ROW]]
+                ranks = np.sort(np.unique(first_rows, return_index=True)[1])[:k]
+                best.append((scores[ranks], first_rows[ranks]))
+            if depth >= most or all(len(first_rows) == k for _, first_rows in best):
                 return gather(best, k)
-            depth = min(depth * DEEPER, rows)
-
-    def _group(
-        self, scores: NDArray[np.float32], rows: NDArray[np.int64], k: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        first_rows = self._first_rows[rows[rows != NO_ROW]]
-        ranks = np.sort(np.unique(first_rows, return_index=True)[1])[:k]
-        return scores[ranks], first_rows[ranks]
+            depth = min(depth * DEEPER, most)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,5 @@
 """What an export is made of, and the contract of a format.
 
-- `write` puts everything the library reads into an empty folder (or one file), in bounded memory. It calls
-  `job.step` after each block, and returns the settings that a reader needs.
-- `look` opens the result with the library, as its users do, and searches it.
-- `modules` names the libraries, so that a missing one is reported before any work.
-
 A position counts the exported documents from 0, in the order of their rows.
 """
 
@@ -164,10 +159,10 @@ class SearchCheck:
 
 
 class Format(ABC):
-    """One format. The contract is at the top of this module."""
+    """One format: it writes an export in bounded memory, and searches it with the library that reads it."""
 
     name: ClassVar[str]
-    modules: ClassVar[tuple[str, ...]]  # the libraries; the first one checks the export
+    modules: ClassVar[tuple[str, ...]]  # the libraries, imported before any work; the first one checks it
     is_folder: ClassVar[bool] = True
     is_exact: ClassVar[bool] = True  # whether the library answers as the exact scan does, up to ties
     most_rows: ClassVar[int] = 2**63 - 1
@@ -191,8 +186,8 @@ class Format(ABC):
 
     @abstractmethod
     def write(self, job: ExportJob, path: Path) -> Settings:
-        """Write to `path`, an empty folder or a file to create. Raises RsearchError, OSError and others."""
+        """Write to `path`, an empty folder or a new file; returns a reader's settings. Raises any error."""
 
     @abstractmethod
     def look(self, path: Path, sample: ExportSample, settings: Settings) -> SearchCheck:
-        """Open `path` with the library and search it."""
+        """Open `path` with the library, as its users do, and search it."""

@@ -54,9 +54,6 @@ TAIL = 0.05
 ELSEWHERE = "export to another path"
 MOST_NAME_BYTES = 200  # of the destination's name: the hidden folder's name is longer
 FACTS = "export.json"  # the facts and files of an exported folder, for programs
-CARD = "README.md"
-LOCK = "lock"
-EXPORT = "export"
 PARQUET = b"PAR1"
 
 DATASET_HEADER = """---
@@ -206,11 +203,11 @@ def refuse_existing(dest: Path, *, force: bool, is_folder: bool) -> None:
 @contextmanager
 def staging(dest: Path) -> Iterator[Path]:
     """A path beside the destination to make the export at, while nobody else does. Raises IndexBusyError."""
-    lock = dest.with_name(f".{dest.name}.exporting") / LOCK
+    lock = dest.with_name(f".{dest.name}.exporting") / "lock"
     with _storage_errors(dest), build_lock(lock, str(dest), "exported", ELSEWHERE):
         empty_state(lock)
         try:
-            yield lock.with_name(EXPORT)
+            yield lock.with_name("export")
         finally:
             remove_state(lock)
 
@@ -289,7 +286,7 @@ def write_card(folder: Path, form: Format, facts: Mapping[str, Any], settings: S
         f"`query` is (dim,) float32, `metadata` a JSON object as text. {FACTS} has these facts for programs.",
     ]
     header = DATASET_HEADER if form.name == "datasets" else ""
-    (folder / CARD).write_text(header + "\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(header + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:

@@ -109,19 +109,15 @@ class FaissPQFormat(FaissFormat):
 
 
 def _write_flat(job: ExportJob, path: Path) -> None:
-    """Write the file of an IndexFlatIP with all rows."""
-    with path.open("wb") as file:
-        file.write(flat_header(job.source.count, job.source.dim))
-        for _, block in job.source.blocks():
-            file.write(np.ascontiguousarray(block, "<f4").data)
-            job.step(len(block))
-
-
-def flat_header(count: int, dim: int) -> bytes:
-    """The header of the file of an IndexFlatIP with that many rows: an empty one's, with the counts."""
+    """Write the file of an IndexFlatIP: an empty one's header, with the counts, and all rows."""
     import faiss
 
+    count, dim = job.source.count, job.source.dim
     header = bytearray(faiss.serialize_index(faiss.IndexFlatIP(dim)).tobytes())
     header[COUNT_FIELD] = count.to_bytes(8, "little")
     header[-8:] = (count * dim).to_bytes(8, "little")
-    return bytes(header)
+    with path.open("wb") as file:
+        file.write(header)
+        for _, block in job.source.blocks():
+            file.write(np.ascontiguousarray(block, "<f4").data)
+            job.step(len(block))

@@ -107,10 +107,7 @@ def _deliver(queries: Sequence[PendingQuery], outcomes: Sequence[Answer | Except
 
 
 def search_together(index: Index, queries: Sequence[PendingQuery]) -> list[Answer]:
-    """The answers to queries of the same options, by one scan.
-
-    Raises MovedError for vectors and filters of another index: making them here would delay everybody.
-    """
+    """The answers to queries of the same options, by one scan. Raises MovedError if the index is another."""
     options, selection = queries[0].options, None
     if any(query.fingerprint != index.fingerprint for query in queries):
         raise MovedError(f"{index.name} has another embedder now: ask again")

@@ -148,10 +148,8 @@ def read_documents(
 
 
 def _check_header(path: Path) -> None:
-    """Raise OSError or ValueError unless the file is a database as VACUUM INTO made it: its first version.
-
-    The header's format: https://www.sqlite.org/fileformat2.html#the_database_header
-    """
+    """Raise OSError or ValueError unless the file is a database as VACUUM INTO made it: its first version."""
+    # https://www.sqlite.org/fileformat2.html#the_database_header
     if not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("it is not a file")
     with path.open("rb") as file:

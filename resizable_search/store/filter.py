@@ -138,15 +138,12 @@ class Filter:
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """The columns that an expression may name: those of every document, then the metadata keys, sorted.
-
-        A key that differs from another or from a column by case alone is reached through `metadata`.
-        """
+        """The columns that an expression may name: those of every document, then the sorted metadata keys."""
         statement = "SELECT DISTINCT key FROM documents, json_each(documents.metadata)"
         named = {name.lower(): name for name in (*COLUMNS, JSON_COLUMN, ROW)}
         for key in sorted(set(self._ask(statement))):
             if "\0" not in key:
-                named.setdefault(key.lower(), key)
+                named.setdefault(key.lower(), key)  # `metadata` has others that differ by case alone
         return (*COLUMNS, *sorted(set(named.values()) - {*COLUMNS, JSON_COLUMN, ROW}), JSON_COLUMN)
 
     def document_names(self) -> list[str]:

@@ -222,6 +222,12 @@ def resolve_index(name: str | Path, home: Home) -> Path:
     raise IndexNotFoundError(f"no index {name}: {guess}there are {', '.join(there)}")
 
 
+def state_of(folder: Path, name: str) -> Path:
+    """A file of this name beside the index in a folder, in the home where the index is."""
+    real = folder.resolve()
+    return Home(real.parent).state(real.name) / name
+
+
 @contextmanager
 def hold_lock(folder: Path) -> Iterator[Home]:
     """Hold the lock of a finished index, and yield its home. Raises IndexBusyError and StorageError."""

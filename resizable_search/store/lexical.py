@@ -95,8 +95,7 @@ def _merge(
     with ExitStack() as stack:
 
         def opened(number: int, length: int) -> NpyWriter:
-            file = NpyWriter(target / NAMES.lexical[number], (length,), DTYPES[number])
-            return stack.enter_context(file)
+            return stack.enter_context(NpyWriter(target / NAMES.lexical[number], (length,), DTYPES[number]))
 
         rows, counts = opened(2, total), opened(3, total)
         for begins, ends in pairwise(np.transpose(runs).tolist()):

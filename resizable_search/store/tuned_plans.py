@@ -16,7 +16,7 @@ from typing import Any
 from resizable_search.engine.plan import MODES, Plan, check_recall
 from resizable_search.errors import IndexFormatError, RsearchError
 from resizable_search.specs import from_json
-from resizable_search.store.layout import NAMES, Home, hold_lock
+from resizable_search.store.layout import NAMES, hold_lock, state_of
 from resizable_search.store.manifest import Manifest, read_manifest
 from resizable_search.system import replace_file
 from resizable_search.text import quoted
@@ -195,7 +195,7 @@ def store_curve(folder: Path, manifest: Manifest, curve: Curve) -> None:
     if known is not None and (known.k, known.source) == (curve.k, curve.source):
         points = {(point.dim, point.rerank): point for point in known.points} | points
     curve = replace(curve, points=tuple(points[key] for key in sorted(points)))
-    path = _curve_path(folder)
+    path = state_of(folder, NAMES.curve)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"of": _content_of(manifest), **asdict(curve)}
     replace_file(path, (json.dumps(content, indent=1) + "\n").encode())
@@ -204,16 +204,11 @@ def store_curve(folder: Path, manifest: Manifest, curve: Curve) -> None:
 def read_curve(folder: Path, manifest: Manifest) -> Curve | None:
     """The curve of an index; None if none was measured since the index last changed."""
     with suppress(OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        content = json.loads(_curve_path(folder).read_bytes())
+        content = json.loads(state_of(folder, NAMES.curve).read_bytes())
         if content.pop("of") == _content_of(manifest):
             curve: Curve = from_json(Curve, content)
             return curve
     return None
-
-
-def _curve_path(folder: Path) -> Path:
-    real = folder.resolve()
-    return Home(real.parent).state(real.name) / NAMES.curve
 
 
 def _content_of(manifest: Manifest) -> list[Any]:

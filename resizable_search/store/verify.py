@@ -24,7 +24,7 @@ from resizable_search.engine.vectors import UNIT_TOLERANCE, Floats, norms
 from resizable_search.errors import IndexFormatError
 from resizable_search.progress import SILENT, Progress
 from resizable_search.store.documents import ROWS_AT_ONCE, allowed_rows, connect, read_documents
-from resizable_search.store.layout import NAMES, Home, hold_lock, resolve_index
+from resizable_search.store.layout import NAMES, Home, hold_lock, resolve_index, state_of
 from resizable_search.store.lexical import derive_lexical, lexical_files
 from resizable_search.store.manifest import (
     FileEntry,
@@ -34,13 +34,7 @@ from resizable_search.store.manifest import (
     manifest_text,
     read_manifest,
 )
-from resizable_search.store.writer import (
-    derive,
-    derived_files,
-    derived_slices,
-    list_files,
-    mean_of_rows,
-)
+from resizable_search.store.writer import derive, derived_files, derived_slices, list_files, mean_of_rows
 from resizable_search.system import exhausted, remove_folder, replace_file, storage_errors, sync_folder
 from resizable_search.text import BACK, clipped, counted
 
@@ -256,10 +250,9 @@ def _sample(path: Path) -> Iterator[tuple[int, Floats]]:
     if n <= SAMPLED_ROWS:
         yield from read_blocks(path)
         return
-    starts = np.random.default_rng().choice(
-        n // SAMPLED_AT_ONCE, SAMPLED_ROWS // SAMPLED_AT_ONCE, replace=False
-    )
-    for start in sorted(int(number) * SAMPLED_AT_ONCE for number in starts):
+    count = SAMPLED_ROWS // SAMPLED_AT_ONCE
+    blocks = np.random.default_rng().choice(n // SAMPLED_AT_ONCE, count, replace=False)
+    for start in sorted(int(number) * SAMPLED_AT_ONCE for number in blocks):
         yield start, read_slice(path, (n, dim), "<f4", start * dim, SAMPLED_AT_ONCE * dim).reshape(-1, dim)
 
 
@@ -319,7 +312,7 @@ def verify(name: str, home: Home, *, full: bool = False, progress: Progress = SI
     record = {**asdict(outcome), "damaged": len(damaged)}
     record["manifest"] = file_entry(folder / NAMES.manifest).sha256
     with suppress(OSError):  # where it cannot be written, no time is shown later
-        path = _record_path(folder)
+        path = state_of(folder, NAMES.verified)
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, (json.dumps(record, indent=1) + "\n").encode())
     return outcome
@@ -328,7 +321,7 @@ def verify(name: str, home: Home, *, full: bool = False, progress: Progress = SI
 def last_verified(folder: Path) -> str:
     """When an index was last verified, and the outcome, in words."""
     try:
-        record: Mapping[str, Any] = json.loads(_record_path(folder).read_bytes())
+        record: Mapping[str, Any] = json.loads(state_of(folder, NAMES.verified).read_bytes())
         is_same = record["manifest"] == file_entry(folder / NAMES.manifest).sha256
         damaged = int(record["damaged"])
         when, rows = str(record["when"]), "all rows" if record["full"] else "a sample of the rows"
@@ -337,8 +330,3 @@ def last_verified(folder: Path) -> str:
     if not is_same:
         return f"{when}, before it last changed"
     return f"{when}, {counted(damaged, 'damaged file') if damaged else f'all sound, {rows}'}"
-
-
-def _record_path(folder: Path) -> Path:
-    real = folder.resolve()
-    return Home(real.parent).state(real.name) / NAMES.verified

@@ -164,10 +164,7 @@ def list_files(folder: Path, names: Sequence[str]) -> dict[str, FileEntry]:
 
 
 def replace_folder(staged: Path, target: Path) -> None:
-    """Rename a finished folder to `target`, and delete the one that was there.
-
-    Where the system cannot exchange two folders in one step, there is an instant without either.
-    """
+    """Rename a finished folder to `target`, and delete the one that was there."""
     aside = staged.with_name(NAMES.replaced)
     target.parent.mkdir(parents=True, exist_ok=True)
     sync_folder(staged)
@@ -176,7 +173,7 @@ def replace_folder(staged: Path, target: Path) -> None:
         failpoint(Failpoint.EXCHANGED)
         staged.rename(aside)
     else:
-        if target.exists():
+        if target.exists():  # the system cannot exchange folders: there is an instant without either
             target.rename(aside)
         staged.rename(target)
     sync_folder(target.parent)

@@ -143,14 +143,10 @@ class Journal:
         documents: Sequence[PendingDocument],
         match: Callable[[PendingDocument], PendingDocument],
         stream: Any,
-        left_out: Sequence[tuple[int, str, str]] = (),
-        unread: Sequence[str] = (),
+        left_out: Sequence[tuple[int, str, str]] = (),  # `seq` and id of documents without text, and why
+        unread: Sequence[str] = (),  # what cannot be read now: the index keeps what it has of it
     ) -> None:
-        """Take documents, and move the stream's position, in one step.
-
-        `left_out`: the `seq` and id of each document without text, and why it has none. `unread`: files and
-        folders that cannot be read now; the index keeps what it has of them.
-        """
+        """Take documents, and move the stream's position, in one step."""
         with self.db:
             for d in map(match, documents):
                 if d.unchanged:

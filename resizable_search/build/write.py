@@ -30,8 +30,7 @@ def write_part(
 ) -> Part:
     """Write what was read and answered, and all that follows from it, into the journal's folder of new files.
 
-    `mean`: that of the index's first part, if this is another. Raises CorpusError if a file of vectors was
-    changed. The journal keeps the checksums, which tell later whether the part was put in place.
+    `mean`: of the index's first part, if this is another. Raises CorpusError for a changed file of vectors.
     """
     journal, corpus, reader = ingest.journal, ingest.corpus, ingest.reader
     staged, full, count = journal.staged, dims[-1], journal.rows
@@ -68,7 +67,7 @@ def write_part(
     names = derive(staged, staged, count, dims, derived_names(dims), mean, workspace.log)
     part = Part("", count, list_files(staged, [NAMES.vectors(full), *names, NAMES.documents]))
     workspace.check_stop()
-    journal.set(placing=checksums(part))
+    journal.set(placing=checksums(part))  # they tell later whether the part was put in place
     return part
 
 

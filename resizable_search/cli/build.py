@@ -243,17 +243,13 @@ def run(
     context: typer.Context,
     options: BuildArguments,
     usual_name: str,
-    open_corpus: "Callable[..., Corpus]",
-    same: Mapping[str, Any],
+    open_corpus: "Callable[..., Corpus]",  # takes the options `asked` and `progress`
+    same: Mapping[str, Any],  # options left out are those of an index whose corpus has this in its spec
     asked: Mapping[str, Any],
     *,
-    quiet: bool = False,
+    quiet: bool = False,  # print on stderr, and only changes
 ) -> "BuildReport":
-    """Build an index of a corpus, and print the report; `quiet`: on stderr, and only of changes.
-
-    `open_corpus` takes the options `asked` and `progress`. Options that the command line leaves out are those
-    of an index that exists, if its corpus is the `same`. With --dry-run it raises `typer.Exit`.
-    """
+    """Build an index of a corpus, and print the report. With --dry-run it raises `typer.Exit`."""
     from resizable_search.build import build as builder
     from resizable_search.build import dry_run
     from resizable_search.cli.earlier_build import EarlierBuild

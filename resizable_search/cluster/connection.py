@@ -137,10 +137,8 @@ def actor_class(ray: Any, worker: type) -> Any:
 
 
 def without_sign(ray: Any, calls: Mapping[Any, Any]) -> Collection[Any]:
-    """Wait for calls of actors, each with its actor; those whose actors give no sign of life meanwhile.
-
-    Ray itself would wait for ever: for a node that has room, or for its own process on this machine.
-    """
+    """Wait for calls of actors, each with its actor; those whose actors give no sign of life meanwhile."""
+    # Ray itself would wait for ever: for a node that has room, or for its own process on this machine.
     pending, silent = list(calls), set()
     while pending:
         _, late = ray.wait(pending, num_returns=len(pending), timeout=ASK_SECONDS)

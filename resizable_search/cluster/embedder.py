@@ -58,10 +58,7 @@ class _Worker:
 
 
 class RayEmbedder(Embedder):
-    """`inner`, run by the workers of a cluster that is joined when it is first needed.
-
-    `stop`, once set, ends waiting for workers. Raises UsageError for an embedder that is fitted.
-    """
+    """`inner`, run by workers of a cluster that is joined when needed. Raises UsageError if it is fitted."""
 
     def __init__(self, inner: Embedder, options: RayOptions, stop: threading.Event | None = None) -> None:
         if inner.needs_fit:
@@ -75,7 +72,7 @@ class RayEmbedder(Embedder):
         self.requests_per_worker = max(1, min(each, MOST_TEXTS // inner.batch_size))
         self.lost = 0
         """Workers that died while they were needed."""
-        self._stop = stop or threading.Event()
+        self._stop = stop or threading.Event()  # once set, it ends waiting for workers
         self._is_closed = False
         self._stack = ExitStack()
         self._ray: Any = None

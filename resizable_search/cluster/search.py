@@ -43,11 +43,7 @@ DIED = f"its actor died {DEATHS} times: look at memory and disk of its node"
 
 
 class RayEngine(Engine):
-    """Scans the parts of `reader` by actors; see `engine.base` for the contract.
-
-    `partial`: parts that cannot be scanned are left out of an answer, which names them as missing; else they
-    are an error. Raises ClusterError.
-    """
+    """Scans the parts of `reader` by actors; see `engine.base` for the contract. Raises ClusterError."""
 
     name = "ray"
 
@@ -102,7 +98,7 @@ class RayEngine(Engine):
                     missing.append(f"part {number + 1} cannot be scanned: {result}")
                 else:
                     results.append(result)
-        if missing and not self._partial:
+        if missing and not self._partial:  # else the answer names the parts that it does without
             raise ClusterError(
                 f"{self._reader.name}: {'; '.join(missing)}; or allow answers without it with `partial`"
             )
@@ -184,22 +180,19 @@ def nodes_of(options: RayOptions, folder: Path, generation: int) -> list[tuple[s
 
 
 class RayEngines:
-    """What `open_index(engine=…)` takes: it makes an engine of the cluster for each index that is opened.
-
-    The cluster is joined at the first one, and left by `close`, or when the process ends.
-    """
+    """What `open_index(engine=…)` takes: it makes an engine of the cluster for each index that is opened."""
 
     def __init__(self, options: RayOptions, *, partial: bool = False) -> None:
         self._options, self._partial = options, partial
         self._stack = ExitStack()
 
     def __call__(self, reader: IndexReader) -> RayEngine:
-        """The engine of an open index."""
+        """The engine of an open index. The first one joins the cluster."""
         ray = self._stack.enter_context(connected(self._options))
         atexit.register(self.close)
         return RayEngine(ray, reader, self._options, partial=self._partial)
 
     def close(self) -> None:
-        """Leave the cluster; the actors end."""
+        """Leave the cluster, as the end of the process does; the actors end."""
         atexit.unregister(self.close)
         self._stack.close()

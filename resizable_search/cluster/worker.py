@@ -42,11 +42,10 @@ class Worker:
 
 
 class EmbedWorker(Worker):
-    """Embeds texts with the embedder of this spec (JSON), which it opens once.
+    """Embeds texts with the embedder of this spec (JSON), which it opens once."""
 
-    Each call has an `environment`, a list of one reference to variables such as keys: Ray may show arguments,
-    but not what a reference inside of them leads to.
-    """
+    # Each call has an `environment`, a list of one reference to variables such as keys: Ray may show
+    # arguments, but not what a reference inside of them leads to.
 
     def __init__(self, version: str, spec: Mapping[str, Any]) -> None:
         super().__init__(version)

@@ -71,14 +71,10 @@ class Chunking:
         document: Document,
         outline: Outline = PLAIN,
         *,
-        keeps_single: bool = False,
-        lone_headings: bool = True,
+        keeps_single: bool = False,  # if there is one chunk, it keeps the document's id
+        lone_headings: bool = True,  # are chunks, too; else they are in the metadata of chunks below alone
     ) -> list[Document]:
-        """The chunks of a document.
-
-        `keeps_single`: if there is one chunk, it keeps the document's id. `lone_headings`: a heading apart
-        from its text is a chunk, too; otherwise the chunks below it have it in their metadata alone.
-        """
+        """The chunks of a document."""
         if not document.text.strip():
             return [document]
         spans = list(self.spans(document.text, outline))

@@ -98,7 +98,7 @@ def _composed(path: str) -> str:
 
 @dataclass
 class Patterns:
-    """Which files in folders are read, by patterns as in a .gitignore of each folder. Raises UsageError."""
+    """Which files in named folders are read: by patterns as in a .gitignore of each. Raises UsageError."""
 
     include: Sequence[str] = ()  # files that match; none given: all
     exclude: Sequence[str] = ()  # not these files, and nothing in folders that match

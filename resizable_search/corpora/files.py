@@ -53,10 +53,7 @@ _LISTED_AT_ONCE = 1000  # files between two reports of progress
 
 @dataclass(eq=False)
 class TextCorpus(Corpus):
-    """Texts of the user. `TextCorpus` of a spec's options is that corpus again.
-
-    For the columns see `Columns`, for `include` and `exclude` see `Patterns`. Raises UsageError.
-    """
+    """Texts of the user. `TextCorpus` of a spec's options is that corpus again. Raises UsageError."""
 
     kind = "files"
     example = "what you are looking for"
@@ -65,7 +62,7 @@ class TextCorpus(Corpus):
 
     paths: Sequence[str]
     _: KW_ONLY
-    text_column: str | None = None
+    text_column: str | None = None  # for this and the others see `Columns`
     id_column: str | None = None
     title_column: str | None = None
     url_column: str | None = None
@@ -73,7 +70,7 @@ class TextCorpus(Corpus):
     chars: int | None = DEFAULT_CHARS  # each text is cut to so many; None: no cut
     chunk: str | None = None  # the rest is cut into chunks (`Chunking`)
     chunk_overlap: int = 0
-    include: Sequence[str] = ()
+    include: Sequence[str] = ()  # for both see `Patterns`
     exclude: Sequence[str] = ()
     input_format: FileFormat | None = None  # of every file, whatever its name
     delimiter: str | None = None

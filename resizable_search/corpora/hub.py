@@ -34,11 +34,7 @@ WIKI100K_ROWS = 100_000  # wiki100k is the first of the default Wikipedia
 
 @dataclass(kw_only=True, eq=False)
 class HubCorpus(Corpus):
-    """The rows of one split of a hub dataset. Raises UsageError.
-
-    The dataset may lack the columns of fields in `optional`: then the id is the row's number, title and url
-    are empty.
-    """
+    """The rows of one split of a hub dataset. Raises UsageError."""
 
     kind = "hub"
     is_remote = True
@@ -49,7 +45,7 @@ class HubCorpus(Corpus):
     revision: str | None = None  # a branch, tag or commit; None: main as it is now
     chars: int | None = DEFAULT_CHARS  # each text is cut to so many; None: no cut
     columns: Mapping[str, str] = field(default_factory=dict)  # in place of those in `DEFAULT_COLUMNS`
-    optional: Sequence[str] = ()
+    optional: Sequence[str] = ()  # fields that may lack a column: the id is a row's number, others are ''
     metadata: Sequence[str] = ()  # more columns to keep
     chunk: str | None = None  # see `Chunking`
     chunk_overlap: int = 0

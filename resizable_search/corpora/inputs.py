@@ -39,21 +39,17 @@ Input = Path | BinaryIO  # a file or folder, or a stream of JSON lines
 
 
 class VectorsCorpus(Corpus):
-    """The rows of a .npy file as documents; row i of `documents` (as for `Sidecar`) describes row i.
-
-    Without `documents` a row's number is its id. `stop`, once set, ends the check of the files with
-    KeyboardInterrupt. Close it after use. Raises CorpusError.
-    """
+    """The rows of a .npy file as documents. Close it after use. Raises CorpusError."""
 
     kind, has_vectors = "vectors", True
 
     def __init__(
         self,
         path: Path,
-        documents: Path | None = None,
+        documents: Path | None = None,  # of a `Sidecar`: row i describes row i; None: its number is its id
         *,
         progress: Progress = SILENT,
-        stop: threading.Event | None = None,
+        stop: threading.Event | None = None,  # once set, it ends the check of files: KeyboardInterrupt
     ) -> None:
         self.label = path.name
         self._progress = progress

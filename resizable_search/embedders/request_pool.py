@@ -87,10 +87,7 @@ class Pacer:
 
 @dataclass(eq=False)
 class RequestPool:
-    """Embeds batches on threads. Submit batches, then take results.
-
-    Taking results says that those before them are safe; at most `concurrency` results are not safe yet.
-    """
+    """Embeds batches on threads. Submit batches, then take results."""
 
     embedder: Embedder
     task: Task
@@ -112,7 +109,7 @@ class RequestPool:
         self._results: queue.SimpleQueue[BatchResult | BaseException | None] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._slots = threading.Semaphore(self.concurrency)
+        self._slots = threading.Semaphore(self.concurrency)  # of requests, and of results not yet safe
         self._unsafe = 0
         self.embedder.before_repeat, self.embedder.on_note = self._before_repeat, self.on_retry
         self.embedder.on_usage = lambda tokens: self._count(Usage(tokens=tokens))
@@ -130,7 +127,7 @@ class RequestPool:
 
     def next(self, timeout: float | None = None) -> list[BatchResult]:
         """The results so far, after at most `timeout` seconds. Raises what ended the work."""
-        if self._unsafe:
+        if self._unsafe:  # taking results says that those before them are safe
             self._slots.release(self._unsafe)
             self._unsafe = 0
         results: list[BatchResult] = []

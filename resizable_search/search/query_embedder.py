@@ -91,11 +91,7 @@ def _key(text: str) -> bytes:
 
 
 class QueryEmbedder:
-    """Embeds the queries of the index `name` in `folder`; safe to use from several threads at once.
-
-    `embedder` None: the one that `spec` names, opened for the first text that is not in the cache. Raises
-    EmbedderMismatchError for one of another embedding space.
-    """
+    """Embeds queries of an index, for any thread. Raises EmbedderMismatchError for another vector space."""
 
     def __init__(
         self,
@@ -104,7 +100,7 @@ class QueryEmbedder:
         spec: EmbedderSpec,
         cache: QueryCache,
         trust: TrustedEndpoints,
-        embedder: Embedder | None,
+        embedder: Embedder | None,  # None: that of `spec`, opened for the first text not in the cache
     ) -> None:
         self.embedder = embedder
         self._name = name
@@ -203,10 +199,7 @@ class QueryEmbedder:
 def embedder_elsewhere(
     spec: EmbedderSpec, kind: str | None, model: str | None, options: Mapping[str, str | int | None]
 ) -> Embedder:
-    """An embedder of the model of `spec` at another place, where it may be named `model`. Raises UsageError.
-
-    `kind` None: that of `spec` if it has an endpoint, else openai.
-    """
+    """An embedder of the model of `spec` elsewhere, where it may be named `model`. Raises UsageError."""
     from resizable_search.embedders import registry
 
     overrides = {name: value for name, value in options.items() if value is not None}

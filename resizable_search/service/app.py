@@ -64,11 +64,7 @@ def _about(tag: str, summary: str, gives: Any, *refusals: int, is_old: bool = Fa
 def create_app(
     pool: IndexPool, ready: Callable[[], None] = lambda: None, *, has_token: bool = False
 ) -> FastAPI:
-    """The application that serves a pool's indexes, and closes the pool. It calls `ready` at its start.
-
-    `has_token`: whether callers need one, which the description tells.
-    `state.service` is its service while it runs, `state.metrics` what it counts.
-    """
+    """The application that serves a pool's indexes, and closes the pool. It calls `ready` at its start."""
     tools = StreamableHTTPSessionManager(
         create_server(lambda: app.state.service),
         json_response=True,
@@ -77,7 +73,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = app.state.service = Service(pool, app.state.metrics)
+        service = app.state.service = Service(pool, app.state.metrics)  # while it runs
         opening = asyncio.create_task(_open_all(service))  # so that no search waits for it
         try:
             async with tools.run():

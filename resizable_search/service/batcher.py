@@ -40,10 +40,7 @@ class PendingQuery:
 
 
 class Batcher:
-    """Answers the queries of one index in their order, on a thread of its own.
-
-    There it calls `observe` with the index's name and the seconds that each query of a scan has waited.
-    """
+    """Answers the queries of one index in their order, on a thread of its own."""
 
     def __init__(
         self,
@@ -53,7 +50,7 @@ class Batcher:
     ) -> None:
         self._pool = pool
         self._name = name
-        self._observe = observe
+        self._observe = observe  # gets the index's name, and the seconds that each query of a scan has waited
         self._queue: SimpleQueue[PendingQuery | None] = SimpleQueue()
         threading.Thread(target=self._work, name=f"batcher of {name}", daemon=True).start()
 

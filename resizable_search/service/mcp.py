@@ -101,10 +101,7 @@ def _failed(message: str) -> types.CallToolResult:
 
 
 def run_stdio(pool: IndexPool) -> int:
-    """Serve a pool's indexes over stdin and stdout; returns the signal that ended it, 0 for stdin's end.
-
-    It closes the pool. From here on, everything else that this process prints goes to stderr.
-    """
+    """Serve a pool over stdin and stdout, and close it; returns the signal that ended it, 0 for none."""
     try:
         return asyncio.run(_serve_stdio(pool))
     except* BrokenPipeError:  # the client ended without closing our stdin

@@ -123,16 +123,13 @@ def typed(text: str) -> str:
 
 
 def invalid(errors: Sequence[Any], skip: int = 0) -> tuple[str, str]:
-    """The field of the first problem of a request ('': the whole), and the problem, without its content.
-
-    `errors`: pydantic's, whose locations start with `skip` words that are of no interest.
-    """
+    """The field of the first of pydantic's errors ('': the whole), and the problem, without its content."""
     # A query is a text or a list, and pydantic reports errors for both: those of lists say more.
     of_lists = [one for one in errors if any(str(step).startswith("list[") for step in one["loc"])]
     first = next((one for one in of_lists if one["type"] != "list_type"), errors[0])
     if first["type"] == "json_invalid":
         return "", "the request is not JSON"
-    steps = [str(step) for step in first["loc"][skip:]]
+    steps = [str(step) for step in first["loc"][skip:]]  # before it are words of no interest
     field = ".".join(step for step in steps if not step.startswith(("constrained", "list[")))
     return (field, first["msg"]) if field else ("", "the request is not a JSON object")
 

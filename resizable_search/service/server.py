@@ -114,13 +114,10 @@ def run(
     pool: IndexPool,
     rules: AccessRules,
     sockets: Sequence[socket.socket],
-    ready: Callable[[], None],
-    report: Callable[[str], None],
+    ready: Callable[[], None],  # is called when signals are handled
+    report: Callable[[str], None],  # gets a line about each failure of the service
 ) -> int:
-    """Serve on these sockets until a signal comes; returns its number.
-
-    `ready` is called when signals are handled, `report` with a line about each failure of the service.
-    """
+    """Serve on these sockets until a signal comes; returns its number."""
     server = Server(configured(pool, rules, ready))
 
     def report_unless_forced(line: str) -> None:

@@ -293,10 +293,8 @@ class Service:
         return await asyncio.shield(task)
 
     async def in_thread(self, call: Callable[[], T], limiter: CapacityLimiter | None = None) -> T:
-        """Make a blocking call in a daemon thread: a process waits for anyio's threads when it exits.
-
-        A cancelled caller leaves the call running; it counts for the limiter until it ends.
-        """
+        """Make a blocking call in a daemon thread: a process waits for anyio's threads when it exits."""
+        # A cancelled caller leaves the call running; it counts for the limiter until it ends.
         limiter = limiter or self._limiter
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()

@@ -87,18 +87,14 @@ def refused(expression: str, why: str) -> UsageError:
 
 
 class SqlAuthorizer:
-    """Decides for SQLite what one statement may do, until `ends` (of time.monotonic).
-
-    The statement may read `view`, over columns of the table `documents`. `refusal` is what was refused,
-    `is_timely` whether it called a function whose value changes with time.
-    """
+    """Decides for SQLite what one statement may do, until `ends` (of time.monotonic)."""
 
     def __init__(self, view: str, ends: float) -> None:
-        self._view = view
+        self._view = view  # of the table `documents`, whose columns the statement may read
         self._ends = ends
         self._selects = 0
-        self.refusal = ""
-        self.is_timely = False
+        self.refusal = ""  # what was refused
+        self.is_timely = False  # whether it called a function whose value changes with time
         self.ran_out = False
 
     @contextmanager

@@ -41,16 +41,12 @@ def derive(
     folder: Path,
     target: Path,
     rows: int,
-    dims: Sequence[int],
+    dims: Sequence[int],  # ascending
     names: Collection[str],
-    mean: Floats | None,
+    mean: Floats | None,  # of the index's first part; None: this is the first part
     progress: Progress = SILENT,
 ) -> list[str]:
-    """Derive these files of a part of so many `rows` in `folder` into `target`; `dims` ascend.
-
-    `mean` is that of the index's first part; None: this is the first part. Returns the names of the files: a
-    part without any text has no lexical tier.
-    """
+    """Derive files of a part in `folder` into `target`; their names: no lexical tier without a text."""
     made = [name for name in names if name not in NAMES.lexical]
     full = folder / NAMES.vectors(dims[-1])
     shapes = derived_files(rows, dims)

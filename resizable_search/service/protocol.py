@@ -23,10 +23,7 @@ SPARE_CONNECTIONS = 16  # above that, for health checks
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """A connection with bounds on the time and the size of headers; there are only so many of them.
-
-    One more closes the one that waits longest for a request, or if none waits, may only ask for /healthz.
-    """
+    """A connection with bounds on the time and the size of headers; there are only so many of them."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -45,10 +42,12 @@ class LimitedProtocol(HttpToolsProtocol):
         """Start the time for headers, and make room."""
         super().connection_made(transport)
         self._start_deadline()
-        most = most_connections()
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)  # half of them are for connections, at most
+        most = MOST_CONNECTIONS if files == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, files // 2)
         everyone: set[Any] = self.connections
         if len(everyone) <= most:
             return
+        # One more closes the one that waits longest, or if none waits, may only ask for /healthz.
         if waiting := [one for one in everyone if one is not self and one.is_waiting]:
             min(waiting, key=lambda one: one._since).transport.abort()
         elif len(everyone) <= most + SPARE_CONNECTIONS:
@@ -112,12 +111,6 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-
-
-def most_connections() -> int:
-    """How many connections may be open: at most half of the files that the process may open."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST_CONNECTIONS if files == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, files // 2)
 
 
 async def _for_health_checks(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

@@ -28,10 +28,12 @@ async def search(service: Service, request: OldSearchRequest) -> Any:
     texts = request.query if isinstance(request.query, list) else [request.query or ""]
     answers = await _answers(service, request, texts, options)
     answered = full = [answer for answer in answers if isinstance(answer, Answer)]
-    if request.compare and not _is_exact(answered[0], options):
+    if request.compare:
         exact = options.with_plan(None)
-        again = await _answers(service, request, [answer.query for answer in answered], exact)
-        full = [answer for answer in again if isinstance(answer, Answer)]
+        is_exact = replace(options, mode=options.mode or exact.mode) == exact
+        if not is_exact or "lexical" in answered[0].plan:
+            again = await _answers(service, request, [answer.query for answer in answered], exact)
+            full = [answer for answer in again if isinstance(answer, Answer)]
     _refuse_long([*answered, *full], request)
     compared = iter(full)  # after a first answer, the same texts are answered again
 
@@ -101,12 +103,6 @@ def _snippet_length(request: OldSearchRequest) -> int:
     if request.fields is None:
         return request.snippet or 0
     return (request.snippet or SNIPPET) if "snippet" in request.fields else 0
-
-
-def _is_exact(answer: Answer, options: SearchOptions) -> bool:
-    """Whether the options mean the full dimension's answer."""
-    exact = options.with_plan(None)
-    return replace(options, mode=options.mode or exact.mode) == exact and "lexical" not in answer.plan
 
 
 def _refuse_long(answers: Sequence[Answer], request: OldSearchRequest) -> None:

@@ -48,17 +48,17 @@ def config(context: typer.Context, json: JsonOption = False, home: HomeOption = 
         settings = [{"key": key, "value": v.value, "from": v.origin or "default"} for key, v in rows]
         json_object({"files": files, "problems": problems, "settings": settings})
         return
-    from rich.text import Text
+    from resizable_search.cli.tables import columns_of, show_table, styled, wrapped
 
-    from resizable_search.cli.tables import borderless, show_table
-
-    names = ("setting", "value", "from")
-    table = borderless(*names, fold=names)
+    cells = []
     for key, (value, origin) in rows:
         words = ", ".join(value) if isinstance(value, list) else "–" if value is None else str(value)
-        cells = (key, plain(words), plain(origin))
-        table.add_row(*map(Text, cells), style="" if origin else "dim")
-    show_table(table)
+        cells.append((key, plain(words), plain(origin)))
+
+    def style(row: int, line: str) -> str:
+        return styled(line, "" if rows[row][1].origin else "dim")
+
+    show_table(columns_of(("setting", "value", "from"), cells, give=True, fit=wrapped, style=style))
     sys.stdout.flush()
     for problem in problems:
         note(problem)

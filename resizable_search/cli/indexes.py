@@ -32,9 +32,8 @@ from resizable_search.store.layout import home_of, none_yet
 from resizable_search.text import counted, dimensions, listed, plain, size
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from resizable_search.admin.overview import IndexInfo, OverviewEntry
+    from resizable_search.cli.tables import Column
 
 
 def list_indexes(json: JsonOption = False, home: HomeOption = None) -> None:
@@ -51,25 +50,21 @@ def list_indexes(json: JsonOption = False, home: HomeOption = None) -> None:
         write_lines(with_flags(str(none_yet(home_of(home)))))
 
 
-def listing_table(entries: "Sequence[OverviewEntry]") -> "Table":
+def listing_table(entries: "Sequence[OverviewEntry]") -> "list[Column]":
     """One line for each index. On a narrow terminal names are cut, counts are not."""
-    from rich.text import Text
+    from resizable_search.cli.tables import columns_of
 
-    from resizable_search.cli.tables import borderless
-
-    names = ("index", "documents", "dims", "model", "size", "changed", "")
-    table = borderless(*names, right=("documents", "size"))
-    index, documents, *others = table.columns
-    index.min_width, documents.min_width = 8, max(len(f"{entry.rows:,}") for entry in entries)
-    for column in (index, *others):
-        column.no_wrap = False  # rich narrows such columns first
+    rows = []
     for entry in entries:
         dims = f"{entry.dims[0]}–{entry.dims[-1]}" if len(entry.dims) > 1 else ",".join(map(str, entry.dims))
         state = "" if entry.state == "ready" else entry.state
         used, changed = size(entry.bytes), entry.changed[:10]
         cells = (entry.name, f"{entry.rows:,}", dims, entry.model, used, changed, state)
-        table.add_row(*(Text(plain(cell), no_wrap=True) for cell in cells))
-    return table
+        rows.append([plain(cell) for cell in cells])
+    names = ("index", "documents", "dims", "model", "size", "changed", "")
+    index, documents, *others = columns_of(names, rows, right=("documents", "size"), give=True)
+    documents = documents._replace(give=False, least=max(map(len, documents.cells)))
+    return [index._replace(least=8), documents, *others]
 
 
 def info(
@@ -83,7 +78,7 @@ def info(
 ) -> None:
     """Show what an index holds, its size, and the cost of a query."""
     from resizable_search.admin.overview import describe_index
-    from resizable_search.cli.tables import details, show_table
+    from resizable_search.cli.tables import show_details
 
     with open_index(index, home) as opened:
         described = describe_index(opened)
@@ -94,7 +89,7 @@ def info(
     if json:
         json_object(described)
     else:
-        show_table(details((name, words) for name, words in info_lines(described, files) if words))
+        show_details((name, words) for name, words in info_lines(described, files) if words)
 
 
 def info_lines(info: "IndexInfo", files: bool = False) -> list[tuple[str, str]]:
@@ -290,10 +285,8 @@ def doctor(context: typer.Context, home: HomeOption = None, json: JsonOption = F
     The exit code is 1 if something that is configured, or that an index uses, is
     wrong. What is not set up is only named.
     """
-    from rich.text import Text
-
     from resizable_search.admin.doctor import HealthCheck, examine
-    from resizable_search.cli.tables import stdout_console
+    from resizable_search.cli.tables import show, styled
 
     configuration = Configuration(context.find_root().command, home)
     files = ", ".join(str(file.path) for file in configuration.files if file.exists)
@@ -304,9 +297,8 @@ def doctor(context: typer.Context, home: HomeOption = None, json: JsonOption = F
     for check in itertools.chain(own, examine(home_of(home))):
         checks.append(replace(check, words=with_flags(check.words)))
         if not json:
-            line = Text(f"{plain(check.what):<14}  ")
-            line.append(f"{check.state:<12}", STATE_STYLES[check.state])
-            stdout_console().print(line.append(plain(checks[-1].words)), soft_wrap=True)
+            shown = styled(f"{check.state:<12}", STATE_STYLES[check.state])
+            show(f"{plain(check.what):<14}  {shown}{plain(checks[-1].words)}", soft=True)
     if json:
         json_object(checks)
     if any(check.state == "wrong" for check in checks):

@@ -131,46 +131,41 @@ def print_answer(answer: "Answer", index: "Index | ServedIndex", options: Output
 
 def _print_hits(answer: "Answer", index: "Index | ServedIndex", options: OutputOptions) -> None:
     """Print the hits as cards or as a table, and below them what was searched, how, and how long it took."""
-    from rich.text import Text
-
     from resizable_search.cli import tables
 
-    console, hits = tables.stdout_console(), answer.hits
+    hits = answer.hits
     weights = rarity(answer.query, (hit.text for hit in hits))
     if not hits:
-        console.print("no documents")
+        tables.show("no documents")
     elif options.format == "cards":
-        width = min(console.width, tables.WIDEST_CARD)
+        width = min(tables.terminal_width() or tables.PIPED_WIDTH, tables.WIDEST_CARD)
         for hit in hits:
             for line in tables.card(hit, len(hits), weights, width, options.snippet):
-                console.print(line, soft_wrap=True)
-            console.print()
+                tables.show(line, soft=True)
+            tables.show("")
     elif options.fields is not None or options.snippet:
         records = [
             {name: f"{value:.4f}" if name == "score" else cell_text(value) for name, value in record.items()}
             for record in hit_records(answer, options)
         ]
-        tables.show_table(tables.hits_table(hits, weights, console, records), console)
+        tables.show_table(tables.hits_table(hits, weights, records))
     else:
-        tables.show_table(tables.hits_table(hits, weights, console), console)
+        tables.show_table(tables.hits_table(hits, weights))
         if any(hit.copies for hit in hits):
-            console.print(Text("+n: n or more others with the same text", style="dim"))
+            tables.show("+n: n or more others with the same text", "dim")
     times = asdict(answer.timings_ms).items()
     shown = " · ".join(f"{name} {ms:.1f}" for name, ms in times if ms or name in ("embed", "scan"))
     how = f"{index.rows:,} × {index.full_dim} · plan {answer.plan}"
-    console.print(Text(f"{answer.index} · {how} · {shown} ms", style="dim"))
+    tables.show(f"{answer.index} · {how} · {shown} ms", "dim")
     if options.explain:
-        stages = answer_record(answer, index, options)["explain"]
-        tables.show_table(tables.explain_table(stages, console.width), console)
+        tables.show_table(tables.explain_table(answer_record(answer, index, options)["explain"]))
 
 
 def say(words: str) -> None:
     """Print a line that is no hit on stdout, in words of the command line."""
-    from rich.text import Text
+    from resizable_search.cli.tables import show
 
-    from resizable_search.cli.tables import stdout_console
-
-    stdout_console().print(Text(plain(with_flags(words)), style="dim"), soft_wrap=True)
+    show(plain(with_flags(words)), "dim", soft=True)
 
 
 def note(message: str) -> None:

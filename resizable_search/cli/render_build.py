@@ -108,9 +108,9 @@ def _counts(changes: "Changes") -> str:
 
 def dry_run(plan: "DryRun") -> None:
     """Print what a build would do, cost and take. Raises typer.Exit with the code of the command."""
-    from resizable_search.cli.tables import details, show_table
+    from resizable_search.cli.tables import show_details
 
-    show_table(details(dry_run_lines(plan)))
+    show_details(dry_run_lines(plan))
     raise Exit(0 if plan.ok else 1)
 
 

@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from rich.table import Table
-from rich.text import Text
-
-from resizable_search.cli.tables import Column, borderless, fitted, show_table, stdout_console
+from resizable_search.cli.tables import Column, columns_of, fitted, show, show_table, styled
 from resizable_search.evaluate.plots import write_target
 from resizable_search.text import counted, listed, quoted
 
@@ -37,23 +34,22 @@ NAMED = 3  # how many ids a line names
 
 def bench(report: "BenchReport") -> None:
     """Print the measurements as a table that reads like timeit."""
-    table = fitted(bench_columns(report), stdout_console().width, LEAST_NEEDED)
-    _print(report.title, table, bench_footer(report))
+    _print(report.title, fitted(bench_columns(report), LEAST_NEEDED), bench_footer(report))
 
 
 def evaluation(report: "EvaluationReport") -> None:
     """Print the plans as a table, below it how to read it, and what the qrels and the index lack."""
-    table = fitted(eval_columns(report), stdout_console().width, eval_least_needed(report))
+    table = fitted(eval_columns(report), eval_least_needed(report))
     _print(report.title, table, eval_footer(report))
     for line in missing(report):
-        stdout_console().print(Text(line))
+        show(line)
 
 
-def _print(title: str, table: Table, footer: Sequence[str]) -> None:
-    console = stdout_console()
-    console.print(Text(title))
-    show_table(table, console)
-    console.print(Text("\n".join(footer), style="dim"))
+def _print(title: str, table: Sequence[Column], footer: Sequence[str]) -> None:
+    show(title)
+    show_table(table)
+    for line in footer:
+        show(line, "dim")
 
 
 def bench_columns(report: "BenchReport") -> list[Column]:
@@ -235,14 +231,13 @@ def missing(report: "EvaluationReport") -> list[str]:
 def tuning(report: "TuneReport") -> None:
     """Print the chosen plan among those that none beats in both time and overlap, and its proof."""
     tuned = report.tuned
-    table = borderless("", "plan", f"overlap@{tuned.k}", "ms", right=("ms",))
-    best = 0.0
+    rows, best = [], 0.0
     for candidate in tuned.candidates:
         chosen = candidate.plan == tuned.plan
         if candidate.overlap > best or chosen or candidate.plan == str(report.full_dim):
             best = max(best, candidate.overlap)
-            cells = "→" if chosen else "", candidate.plan, f"{candidate.overlap:.4f}", f"{candidate.ms:.2f}"
-            table.add_row(*cells, style="bold" if chosen else "")
+            figures = f"{candidate.overlap:.4f}", f"{candidate.ms:.2f}"
+            rows.append(("→" if chosen else "", candidate.plan, *figures))
     proof = "exact: its overlap is 1 by definition"
     if tuned.queries:
         drawn = "" if tuned.seed is None else f", seed {tuned.seed}"
@@ -257,7 +252,18 @@ def tuning(report: "TuneReport") -> None:
         f"rsearch query … --recall {tuned.recall:g}{k}{stored}",
     ]
     title = f"{report.index} · {report.rows:,} × {report.full_dim} · k {tuned.k} · recall {tuned.recall:g}"
+    table = _candidates(rows, f"overlap@{tuned.k}", "ms")
     _print(title, table, [report.remark, *footer] if report.remark else footer)
+
+
+def _candidates(rows: Sequence[Sequence[str]], figure: str, *figures: str) -> list[Column]:
+    """The plans, the one with a mark in bold, with their figures."""
+
+    def style(row: int, line: str) -> str:
+        return styled(line, "bold" if rows[row][0] else "")
+
+    names = ("", "plan", figure, *figures)
+    return columns_of(names, rows, right=names[-1:], style=style)
 
 
 def _interval(tuned: "TunedPlan") -> str:
@@ -269,10 +275,9 @@ def _interval(tuned: "TunedPlan") -> str:
 def tuned_mode(report: "ModeReport") -> None:
     """Print the metric by plan, and what confirmed the best one."""
     choice = report.choice
-    table = borderless("", "plan", choice.metric, right=(choice.metric,))
     best = max(report.means, key=lambda plan: report.means[plan])
-    for plan, mean in report.means.items():
-        table.add_row("→" if plan == best else "", plan, f"{mean:.4f}", style="bold" if plan == best else "")
+    rows = [("→" if plan == best else "", plan, f"{mean:.4f}") for plan, mean in report.means.items()]
+    table = _candidates(rows, choice.metric)
     low, high = choice.gain_ci
     kept = f"{choice.mode} is the default of the index now" if report.kept else "dense stays the default"
     footer = [
@@ -287,7 +292,7 @@ def tuned_mode(report: "ModeReport") -> None:
 def tuned_plans(name: str, plans: "Sequence[TunedPlan]") -> None:
     """Print the tuned plans of an index."""
     if not plans:
-        stdout_console().print(f"{name} has no tuned plan: measure one with `rsearch tune --recall 0.99`")
+        show(f"{name} has no tuned plan: measure one with `rsearch tune --recall 0.99`")
         return
     columns = [
         Column("k", [str(tuned.k) for tuned in plans]),
@@ -298,7 +303,7 @@ def tuned_plans(name: str, plans: "Sequence[TunedPlan]") -> None:
         Column("queries", [f"{tuned.queries:,}" if tuned.queries else "–" for tuned in plans]),
         Column("on", [f"{tuned.measured[:10]} {tuned.engine}" for tuned in plans], left=True),
     ]
-    show_table(fitted(columns, stdout_console().width, ("on", "queries")))
+    show_table(fitted(columns, ("on", "queries")))
 
 
 def write_per_query(evaluation: "Evaluation", path: Path) -> None:

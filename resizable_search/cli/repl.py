@@ -7,12 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rich.text import Text
-
 from resizable_search.cli.options import SearchArguments
 from resizable_search.cli.output import above_min_score, check_fields, note, open_hit, print_answer, say
 from resizable_search.cli.settings import RIVALS, Setting
-from resizable_search.cli.tables import details, show_table, stdout_console
+from resizable_search.cli.tables import show, show_details
 from resizable_search.cli.tune import plan_for
 from resizable_search.errors import RsearchError, UsageError
 from resizable_search.system import exhausted
@@ -261,19 +259,20 @@ def _help(session: Session, _: str) -> None:
         ("any other text", "is searched; a blank line searches the last one again"),
         ("Ctrl-C", "clears the line, or stops the search; Ctrl-D leaves"),
     ]
-    show_table(details(lines))
+    show_details(lines)
 
 
 def _settings(session: Session, _: str) -> None:
     values = {name: getattr(session.arguments, name.replace("-", "_")) for name in session.settings}
     values |= {"index": session.index.name, "plan": session.plan}
-    show_table(details((name, str(value)) for name, value in values.items() if value is not None))
+    show_details((name, str(value)) for name, value in values.items() if value is not None)
 
 
 def _show(session: Session, number: str) -> None:
     hit = session.hit(number)
     head = [hit.title, f"id: {hit.id}", hit.url, *(f"{key}: {value}" for key, value in hit.metadata.items())]
-    stdout_console().print(Text("\n".join([*filter(None, map(plain, head)), "", *plain_lines(hit.text)])))
+    for line in (*filter(None, map(plain, head)), "", *plain_lines(hit.text)):
+        show(line)
 
 
 def _index(session: Session, name: str) -> None:

@@ -1,17 +1,16 @@
-"""Tables and cards of hits on stdout. Text of documents is plain: no markup, no escape codes."""
+"""Lines, tables and cards on stdout. Text of documents is plain: no markup, no escape codes.
+
+They are not drawn by rich, which takes 30 ms to import, but as it would draw them.
+"""
 
 import os
 import re
+import sys
 import textwrap
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from rich.cells import cell_len, set_cell_size
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.measure import Measurement
-from rich.table import Table
-from rich.text import Text
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from resizable_search.text import MOST_READ, matches, plain, size, snippet
 
@@ -30,68 +29,172 @@ PIPED_SNIPPET = 80  # characters of a table's snippet in a pipe
 MARKS = 2  # the … before and after a passage
 RAGGED = 10  # columns that two lines mostly lose to words that do not fit
 MARK = "bold yellow"  # words of the query
+CODES = {"bold": "1", "bold cyan": "1;36", "bold red": "1;31", "dim": "2", "green": "32", MARK: "1;33"}
 _FENCE = re.compile(r"\s*(?:(?:```|~~~).*|[-=*_~|:+ ]*)")
+_NARROW = re.compile(r"[ -~\xa0-\xac\xae-\u02ff\u2010-\u2027\u2190-\u21ff]*")  # a column each
 
 
-def stdout_console() -> Console:
-    """The console of results, without a limit in a pipe; with $NO_COLOR without any escape codes."""
-    colours: Any = None if os.environ.get("NO_COLOR") else "auto"
-    console = Console(color_system=colours, highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = PIPED_WIDTH
-    return console
+def terminal_width() -> int | None:
+    """The columns of the terminal that stdout is, by rich's rules and variables; None: it is none."""
+    get = os.environ.get
+    is_terminal = sys.stdout.isatty() if get("FORCE_COLOR") is None else get("FORCE_COLOR") != ""
+    if not {"0": False, "1": True}.get(get("TTY_COMPATIBLE", ""), is_terminal):
+        return None
+    if not _is_dumb() and (columns := get("COLUMNS", "")).isdigit():
+        return int(columns) or 80
+    for stream in () if _is_dumb() else (0, 1, 2):
+        with suppress(OSError):
+            return os.get_terminal_size(stream).columns or 80
+    return 80
 
 
-def borderless(*headings: str, right: Collection[str] = (), fold: Collection[str] = ()) -> Table:
-    """An empty table with bold headings. The columns `right` align right; only `fold` may be wrapped."""
-    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(
-            Text(plain(heading), no_wrap=True, overflow="ellipsis"),
-            justify="right" if heading in right else "left",
-            no_wrap=heading not in fold,
-            overflow="fold" if heading in fold else "ellipsis",
-        )
-    return table
+def _is_dumb() -> bool:
+    return os.environ.get("TERM", "").lower() in ("dumb", "unknown")
 
 
-def details(lines: Iterable[tuple[str, str]]) -> Table:
-    """A table without headings: each line has a bold name and its words."""
-    table = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, show_header=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, words in lines:
-        table.add_row(Text(name), Text(plain(words)))
-    return table
+def styled(text: str, style: str, url: str = "") -> str:
+    """The text with a style and a link on a terminal."""
+    if not (text and style) or terminal_width() is None or _is_dumb() or os.environ.get("NO_COLOR"):
+        return text
+    text = f"\x1b[{CODES[style]}m{text}\x1b[0m"
+    return f"\x1b]8;;{url}\x1b\\{text}\x1b]8;;\x1b\\" if url else text
 
 
-def show_table(table: Table, console: Console | None = None) -> None:
-    """Print a table. In a pipe its lines have no trailing spaces."""
-    console = console or stdout_console()
-    if console.is_terminal:
-        console.print(table)
-        return
-    with console.capture() as captured:
-        console.print(table)
-    console.file.write("\n".join(line.rstrip() for line in captured.get().split("\n")))
+def show(text: str, style: str = "", *, soft: bool = False) -> None:
+    """Print a line, broken at the width of a terminal unless it is `soft`."""
+    for line in wrapped(text, sys.maxsize if soft else terminal_width() or sys.maxsize):
+        sys.stdout.write(styled(line, style) + "\n")
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of measured values: its heading, its cells, and whether they align left."""
+def cells(text: str) -> int:
+    """The columns of a terminal that a text takes."""
+    if _NARROW.fullmatch(text):
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def cropped(text: str, room: int, mark: str = "") -> str:
+    """The text, or its beginning and a mark if it takes more columns."""
+    if cells(text) <= room:
+        return text
+    if _NARROW.fullmatch(text):
+        return text[: room - len(mark)] + mark
+    from rich.cells import set_cell_size
+
+    return set_cell_size(text, room - len(mark)) + mark
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """The lines of a text, broken at spaces. A word that is longer than a line is cut."""
+    if cells(text) <= width:
+        return [text]
+    lines = [""]
+    for word in re.findall(r"\s*\S+\s*", text):
+        needed = cells(word.rstrip())
+        if needed <= width - cells(lines[-1]):
+            lines[-1] += word
+        elif needed <= width:
+            lines.append(word)
+        else:
+            from rich.cells import chop_cells
+
+            lines += chop_cells(word, width)
+    return [line if cells(line) <= width else line.rstrip() for line in lines[not lines[0] :]]
+
+
+def _cut(text: str, width: int) -> list[str]:
+    return [cropped(line, width, "…") for line in text.split("\n")]
+
+
+class Column(NamedTuple):
+    """A column of a table: its heading, its cells, and whether they align left.
+
+    On a narrow terminal the columns that `give` become narrower first, within `least` and `most`. `fit` makes
+    lines of a cell for a width; `style` gives a line of a row its styles.
+    """
 
     name: str
     cells: Sequence[str]
     left: bool = False
+    give: bool = False
+    fit: Callable[[str, int], list[str]] = _cut
+    style: Callable[[int, str], str] = lambda row, line: line
+    least: int = 0
+    most: int = PIPED_WIDTH
+    usual: int = 0
 
     @property
     def width(self) -> int:
-        """Columns of the terminal."""
-        return max(len(line) for cell in (self.name, *self.cells) for line in cell.split("\n"))
+        """The columns of a terminal that it takes where there is room."""
+        return self.usual or max(
+            cells(line) for cell in (self.name, *self.cells) for line in cell.split("\n")
+        )
 
 
-def fitted(columns: Sequence[Column], width: int, least_needed: Sequence[str]) -> Table:
-    """A table of this width: long plans are broken, then the columns `least_needed` go in their order."""
+def columns_of(
+    names: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = (), **more: Any
+) -> list[Column]:
+    """The columns of these rows. Those named in `right` align right; `more`: attributes of each."""
+    return [Column(one, [row[at] for row in rows], one not in right, **more) for at, one in enumerate(names)]
+
+
+def show_details(lines: Iterable[tuple[str, str]]) -> None:
+    """Print a table without headings: each line has a bold name and its words."""
+    names, words = columns_of(("", ""), [(name, plain(words)) for name, words in lines])
+    names = names._replace(style=lambda _, line: styled(line, "bold"))
+    show_table([names, words._replace(give=True, fit=wrapped)])
+
+
+def show_table(columns: Sequence[Column]) -> None:
+    """Print a table without borders. In a pipe nothing is cut, and no line has trailing spaces."""
+    total = terminal_width()
+    gaps = [*[GAP] * (len(columns) - 1), 0]
+    widths = _fitting(columns, gaps, total or sys.maxsize)
+    rooms = [max(0, width - gap) for width, gap in zip(widths, gaps, strict=True)]
+    first = -1 if any(one.name for one in columns) else 0
+    for row in range(first, len(columns[0].cells)):
+        blocks = [
+            () if not room else one.fit(one.cells[row], room) if row >= 0 else _cut(plain(one.name), room)
+            for one, room in zip(columns, rooms, strict=True)
+        ]
+        for lines in zip_longest(*blocks, fillvalue=""):
+            shown, left = "", total or sys.maxsize
+            for one, line, room, width in zip(columns, lines, rooms, widths, strict=True):
+                width, room = min(width, left), min(room, left)
+                line, left = cropped(line, room), left - width
+                space = " " * (room - cells(line))
+                line = one.style(row, line) if row >= 0 else styled(line, "bold")
+                shown += (line + space if one.left else space + line) + " " * (width - room)
+            sys.stdout.write((shown if total else shown.rstrip()) + "\n")
+
+
+def _fitting(columns: Sequence[Column], gaps: Sequence[int], total: int) -> list[int]:
+    """The widths of columns with their gaps, as rich has them."""
+
+    def measured(limits: Iterable[int]) -> list[int]:
+        each = zip(columns, gaps, limits, strict=True)
+        most = ((one, gap, min(one.width + gap, one.most + gap, limit)) for one, gap, limit in each)
+        return [max(one.least and one.least + gap, width) for one, gap, width in most]
+
+    widths = [width or 1 for width in measured([total] * len(columns))]
+    if sum(widths) <= total:
+        return widths
+    while (excess := sum(widths) - total) > 0:
+        giving = [width if one.give else 0 for one, width in zip(columns, widths, strict=True)]
+        widest, narrower, *_ = *sorted(set(giving), reverse=True), 0
+        sharing = [at for at, width in enumerate(giving if widest else widths) if width >= (widest or 1)]
+        for count, at in enumerate(sharing):
+            share = min(widest - narrower or widths[at], round(excess / (len(sharing) - count)))
+            widths[at] -= share
+            excess -= share
+    return measured(widths)
+
+
+def fitted(columns: Sequence[Column], least_needed: Sequence[str]) -> list[Column]:
+    """What the terminal has room for: long plans are broken, then columns go in the order `least_needed`."""
+    width = terminal_width() or PIPED_WIDTH
     for left_out in range(len(least_needed) + 1):
         rest = [column for column in columns if column.name not in least_needed[:left_out]]
         first, room = rest[0], width - sum(column.width + GAP for column in rest[1:])
@@ -99,10 +202,7 @@ def fitted(columns: Sequence[Column], width: int, least_needed: Sequence[str]) -
             rest[0] = Column("plan", [_broken(plan, room) for plan in first.cells], left=True)
         if rest[0].width <= room:
             break
-    table = borderless(*(column.name for column in rest), right=[one.name for one in rest if not one.left])
-    for cells in zip(*(column.cells for column in rest), strict=True):
-        table.add_row(*map(Text, cells))
-    return table
+    return rest
 
 
 def _broken(plan: str, room: int) -> str:
@@ -111,8 +211,8 @@ def _broken(plan: str, room: int) -> str:
     return "\n".join(lines).replace(", ", ",")
 
 
-def explain_table(stages: Sequence[dict[str, Any]], width: int) -> Table:
-    """A line for each stage, on a terminal of this width. `rescored`: rows with an exact score computed."""
+def explain_table(stages: Sequence[dict[str, Any]]) -> list[Column]:
+    """A line for each stage. `rescored`: rows with an exact score computed."""
     columns = [
         Column("stage", [str(stage["stage"]) for stage in stages], left=True),
         Column("rows in", [f"{stage['rows_in']:,}" for stage in stages]),
@@ -123,116 +223,94 @@ def explain_table(stages: Sequence[dict[str, Any]], width: int) -> Table:
         Column("read", [str(stage["read"]) for stage in stages], left=True),
         Column("engine", [f"{stage['engine']} ×{stage['threads']}" for stage in stages], left=True),
     ]
-    return fitted(columns, width, ("engine", "read", "bytes"))
+    return fitted(columns, ("engine", "read", "bytes"))
 
 
-def card(hit: "Hit", hits: int, weights: Mapping[str, int], width: int, length: int = 0) -> list[Text]:
+def card(hit: "Hit", hits: int, weights: Mapping[str, int], width: int, length: int = 0) -> list[str]:
     """The lines of one of so many hits; `length`: characters of the passage, 0 for two lines of it."""
     indent = len(str(hits)) + 2
     score, name, where = f"{hit.score:.3f}", heading_path(hit), address(hit)
     if where.rpartition("/")[2].startswith(name) and not _is_web(hit.url):  # a file without a title
         name, where = where, ""
     room = width - indent - len(score) - 2
-    where = _cut_at_start(where, max(room - 2 - cell_len(name), room // 3))
-    name = _cut(name, room - 2 - cell_len(where) if where else room)
-    head = Text().append(f"{hit.rank:>{indent - 2}}  ", "dim").append(name, _link("bold cyan", hit))
-    head.append(" " * (room - cell_len(name) - cell_len(where))).append(where, _link("dim", hit))
-    head.append(f"  {score}")
+    where = _cut_at_start(where, max(room - 2 - cells(name), room // 3))
+    name = _cut_path(name, room - 2 - cells(where) if where else room)
+    gap, link = " " * (room - cells(name) - cells(where)), _link(hit)
+    rank = styled(f"{hit.rank:>{indent - 2}}  ", "dim")
+    head = f"{rank}{styled(name, 'bold cyan', link)}{gap}{styled(where, 'dim', link)}  {score}"
     room = width - indent
-    passage = snippet(body(hit), weights, length or max(2 * room - RAGGED, 1))
-    text = _marked(passage, weights)
-    lines = list(text.wrap(Console(width=room), room, tab_size=1))
+    passage = plain(snippet(body(hit), weights, length or max(2 * room - RAGGED, 1)))
+    lines = [line.rstrip() for line in wrapped(passage, room)]
     if not length and len(lines) > 2:
-        lines[1].rstrip()
-        lines[1].truncate(room - 1)
-        lines[1].rstrip()
-        lines[1].append("" if lines[1].plain.endswith("…") else "…")
-        del lines[2:]
+        second = cropped(lines[1], room - 1).rstrip()
+        lines[1:] = [second if second.endswith("…") else f"{second}…"]
+    lines = [marked(line, weights) for line in lines if line]
     remarks = [f"{way} {rank}" for way, rank in (hit.ranks or {}).items() if rank]
     if hit.copies:
         remarks.append(f"{hit.copies} or more others with the same text")
     if remarks:
-        lines.append(Text(_cut(" · ".join(remarks), room), style="dim"))
-    for line in lines:
-        line.rstrip()
-    return [head, *(Text(" " * indent).append_text(line) for line in lines if line)]
+        lines.append(styled(_cut_path(" · ".join(remarks), room), "dim"))
+    return [head, *(" " * indent + line for line in lines)]
 
 
 def hits_table(
-    hits: Sequence["Hit"],
-    weights: Mapping[str, int],
-    console: Console,
-    records: Sequence[Mapping[str, str]] = (),
-) -> Table:
-    """A line for each hit, of the fields in `records` or of the usual ones; in a pipe nothing is cut.
+    hits: Sequence["Hit"], weights: Mapping[str, int], records: Sequence[Mapping[str, str]] = ()
+) -> list[Column]:
+    """The columns of hits: the fields in `records` or the usual ones; in a pipe nothing is cut.
 
     On a terminal numbers stay whole, and a snippet or text has most of the rest.
     """
-    columns: Mapping[str, Sequence[RenderableType]] = _usual_columns(hits, weights, console)
+    width = terminal_width()
+    columns = _usual_columns(hits, weights, width)
     if records:
-        columns = {name: [_field(name, each[name], weights) for each in records] for name in records[0]}
-    table = borderless(*columns, right=NUMBERS, fold=PASSAGES)
-    others = len(columns.keys() - {*NUMBERS, *PASSAGES})
-    for column, name in zip(table.columns, columns, strict=True):
-        column.no_wrap = name in NUMBERS  # rich narrows the others
-        if console.is_terminal and not column.no_wrap and name not in PASSAGES:
-            column.max_width = max(1, (console.width - NUMBERS_WIDTH) // 3 // others)
-    for cells in zip(*columns.values(), strict=True):
-        table.add_row(*cells)
-    return table
-
-
-def _field(name: str, value: str, weights: Mapping[str, int]) -> Text:
-    if name == "snippet":
-        return _marked(value, weights)
-    return Text(plain(value[:CHARS_SHOWN]), no_wrap=name not in PASSAGES)
-
-
-def _usual_columns(
-    hits: Sequence["Hit"], weights: Mapping[str, int], console: Console
-) -> dict[str, list[RenderableType]]:
-    """The columns of a table without records."""
-    is_piped, room = not console.is_terminal, max(1, (console.width - NUMBERS_WIDTH) // 6)
-    places = [location(hit.metadata) if not _is_web(hit.url) else "" for hit in hits]
-    columns: dict[str, list[RenderableType]] = {
-        "#": [Text(str(hit.rank), style="dim") for hit in hits],
-        "score": [Text(f"{hit.score:.4f}") for hit in hits],
-        "where": [Text(_cut_at_start(place, room), no_wrap=True) for place in places],
-        "title": [_title_cell(hit, is_link=not is_piped) for hit in hits],
-        "snippet": [Passage(body(hit), weights) for hit in hits],
-    }
-    if not any(places):
-        del columns["where"]
-    if is_piped:
-        columns["snippet"] = [_marked(snippet(body(hit), weights, PIPED_SNIPPET), weights) for hit in hits]
-        columns["url"] = [Text(plain(hit.url)) for hit in hits]
+        cells_of = {name: [plain(each[name][:CHARS_SHOWN]) for each in records] for name in records[0]}
+        columns = [Column(name, values, left=True, give=True) for name, values in cells_of.items()]
+    others = len({one.name for one in columns} - {*NUMBERS, *PASSAGES})
+    most = PIPED_WIDTH if width is None else max(1, (width - NUMBERS_WIDTH) // 3 // max(others, 1))
+    for at, one in enumerate(columns):
+        if one.name in NUMBERS:
+            columns[at] = one._replace(left=False, give=False)
+        elif one.name not in PASSAGES:
+            columns[at] = one._replace(most=most)
+        else:
+            style = (lambda _, line: marked(line, weights)) if one.name == "snippet" else one.style
+            columns[at] = one._replace(fit=one.fit if one.usual else wrapped, style=style)
     return columns
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
-    """The best passage of a text that its column has room for, on one line."""
+def _usual_columns(hits: Sequence["Hit"], weights: Mapping[str, int], width: int | None) -> list[Column]:
+    """The columns of a table without records."""
+    room = max(1, ((width or PIPED_WIDTH) - NUMBERS_WIDTH) // 6)
+    places = [location(hit.metadata) if not _is_web(hit.url) else "" for hit in hits]
+    bodies, titles = [body(hit) for hit in hits], [_title(hit) for hit in hits]
 
-    text: str
-    weights: Mapping[str, int]
+    def passage(text: str, room: int) -> list[str]:
+        return [cropped(plain(snippet(text, weights, max(1, room - MARKS))), room)]
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The passage."""
-        length = max(1, options.max_width - MARKS)
-        passage = _marked(snippet(self.text, self.weights, length), self.weights)
-        passage.no_wrap = True
-        yield passage
+    def linked(row: int, line: str) -> str:
+        copies = line.index(" ") + 1 if hits[row].copies and " " in line else 0
+        return line[:copies] + styled(line[copies:], "bold cyan", _link(hits[row]))
 
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        """The room that it takes."""
-        return Measurement(1, options.max_width)
+    columns = {
+        "#": Column("#", [str(hit.rank) for hit in hits], style=lambda _, line: styled(line, "dim")),
+        "score": Column("score", [f"{hit.score:.4f}" for hit in hits]),
+        "where": Column("where", [_cut_at_start(place, room) for place in places], left=True, give=True),
+        "title": Column("title", titles, left=True, give=True, style=linked),
+    }
+    if not any(places):
+        del columns["where"]
+    if width is None:
+        snippets = [plain(snippet(text, weights, PIPED_SNIPPET)) for text in bodies]
+        rest = columns_of(("snippet", "url"), [*zip(snippets, [plain(hit.url) for hit in hits], strict=True)])
+    else:
+        rest = [Column("snippet", bodies, left=True, give=True, fit=passage, usual=PIPED_WIDTH)]
+    return [*columns.values(), *rest]
 
 
-def _title_cell(hit: "Hit", *, is_link: bool) -> Text:
+def _title(hit: "Hit") -> str:
     heading = str(hit.metadata.get("heading", "")).rpartition(" › ")[2]
     text = plain((heading or hit.title)[:CHARS_SHOWN]) or plain(hit.id)
-    copies = f"+{hit.copies} " if hit.copies else ""
-    return Text.assemble(copies, (text, _link("bold cyan", hit) if is_link else ""), no_wrap=True)
+    return f"+{hit.copies} {text}" if hit.copies else text
 
 
 def heading_path(hit: "Hit") -> str:
@@ -270,35 +348,34 @@ def body(hit: "Hit") -> str:
     return "\n".join(line[1:].replace("|", "·") if line.startswith("|") else line for line in lines[own:])
 
 
-def _marked(text: str, weights: Mapping[str, int]) -> Text:
-    """The text on one line, with the words of the query marked."""
-    marked = Text(plain(text))
-    for start, stop, _ in matches(marked.plain, weights):
-        marked.stylize(MARK, start, stop)
-    return marked
+def marked(line: str, weights: Mapping[str, int]) -> str:
+    """A line with the words of the query marked on a terminal."""
+    for start, stop, _ in reversed(matches(line, weights)):
+        line = line[:start] + styled(line[start:stop], MARK) + line[stop:]
+    return line
 
 
 def _is_web(url: str) -> bool:
     return url.startswith(("http://", "https://"))
 
 
-def _link(style: str, hit: "Hit") -> str:
-    """The style, with a link to the document if it has an address."""
+def _link(hit: "Hit") -> str:
+    """The address of a document, if a terminal can open it."""
     is_address = _is_web(hit.url) or hit.url.startswith("file:///")
-    return f"{style} link {plain(hit.url).replace(' ', '%20')}" if is_address else style
+    return plain(hit.url).replace(" ", "%20") if is_address else ""
 
 
-def _cut(text: str, room: int) -> str:
+def _cut_path(text: str, room: int) -> str:
     """The beginning of a text; of a path of headings the first and the last one, if there is room."""
-    if cell_len(text) <= room:
+    if cells(text) <= room:
         return text
     first, _, rest = text.partition(" › ")
     short = f"{first} › … › {rest.rpartition(' › ')[2]}"
-    if " › " in rest and cell_len(short) <= room:
+    if " › " in rest and cells(short) <= room:
         return short
-    return f"{set_cell_size(text, max(0, room - 1)).rstrip()}…"
+    return f"{cropped(text, max(0, room - 1)).rstrip()}…"
 
 
 def _cut_at_start(path: str, room: int) -> str:
     """The end of a path, which says most."""
-    return path if cell_len(path) <= room else f"…{set_cell_size(path[::-1], room - 1)[::-1]}"
+    return path if cells(path) <= room else f"…{cropped(path[::-1], room - 1)[::-1]}"

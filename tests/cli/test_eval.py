@@ -217,7 +217,7 @@ FOUR = report(
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 130])
 def test_the_table_fits_its_terminal_and_keeps_the_first_measure_and_the_overlap(width: int):
     columns = render_evaluate.eval_columns(FOUR)
-    lines = shown(tables.fitted(columns, width, render_evaluate.eval_least_needed(FOUR)), width)
+    lines = shown(lambda: tables.fitted(columns, render_evaluate.eval_least_needed(FOUR)), width)
     assert all(len(line) <= width for line in lines)
     head = re.split(r"\s{1,}", lines[0].strip())
     assert head[:3] == ["dim", "rerank", "nDCG@10"]

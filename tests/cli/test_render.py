@@ -2,13 +2,15 @@
 
 import io
 import os
+import re
 import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 from rich.cells import cell_len
-from rich.console import Console
-from rich.table import Table
 
 from resizable_search.admin.overview import OverviewEntry
 from resizable_search.cli import indexes, render_evaluate, tables
@@ -41,23 +43,27 @@ NOTE = Hit(
 )  # fmt: skip
 
 
-def terminal(width: int) -> Console:
-    return Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
+@contextmanager
+def terminal(width: int, **variables: str) -> Iterator[io.StringIO]:
+    """What is printed in there is printed on a terminal of this width."""
+    variables = {"NO_COLOR": "1", **variables, "FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": str(width)}
+    with mock.patch.dict(os.environ, variables), redirect_stdout(io.StringIO()) as out:
+        yield out
 
 
-def shown(table: Table, width: int) -> list[str]:
-    console = terminal(width)
-    tables.show_table(table, console)
-    return console.file.getvalue().splitlines()
+def shown(table: Callable[[], Sequence[tables.Column]], width: int) -> list[str]:
+    with terminal(width) as out:
+        tables.show_table(table())
+    return out.getvalue().splitlines()
 
 
 def hits_table(hits: list[Hit], width: int, *names: str) -> list[str]:
     records = [{name: str(getattr(hit, name, hit.text[:300])) for name in names} for hit in hits]
-    return shown(tables.hits_table(hits, {"word": 1}, terminal(width), records if names else ()), width)
+    return shown(lambda: tables.hits_table(hits, {"word": 1}, records if names else ()), width)
 
 
 def card(hit: Hit, width: int, *words: str, length: int = 0) -> list[str]:
-    return [line.plain for line in tables.card(hit, 3, dict.fromkeys(words, 1), width, length)]
+    return tables.card(hit, 3, dict.fromkeys(words, 1), width, length)
 
 
 def test_a_card_has_title_headings_place_and_score_and_two_lines_that_answer():
@@ -111,9 +117,9 @@ def test_the_head_of_a_card_says_nothing_twice(hit: dict[str, object], head: str
 
 def test_words_of_the_query_are_marked_but_no_stop_words():
     weights = rarity("how to read a file", [NOTE.text])
-    _, passage, *_ = tables.card(NOTE, 1, weights, 60)
-    marks = [passage.plain[span.start : span.end] for span in passage.spans if span.style == tables.MARK]
-    assert marks == ["reading", "file"]
+    with terminal(60, NO_COLOR=""):
+        _, passage, *_ = tables.card(NOTE, 1, weights, 60)
+    assert re.findall(r"\x1b\[1;33m(.*?)\x1b\[0m", passage) == ["reading", "file"]
 
 
 def test_cards_and_tables_show_no_hit_that_is_not_above_zero():
@@ -153,7 +159,7 @@ def test_on_a_narrow_terminal_ranks_and_scores_stay(width: int):
 @pytest.mark.parametrize("width", [34, 40, 59, 80])
 def test_on_a_narrow_terminal_bench_keeps_dim_and_rerank(width: int):
     columns = render_evaluate.bench_columns(REPORT)
-    lines = shown(tables.fitted(columns, width, render_evaluate.LEAST_NEEDED), width)
+    lines = shown(lambda: tables.fitted(columns, render_evaluate.LEAST_NEEDED), width)
     assert not [line for line in lines if "…" in line]
     assert [line.split()[:2] for line in lines] == [["dim", "rerank"], ["768", "–"], ["256", "×10"]]
 
@@ -162,7 +168,7 @@ def test_on_a_narrow_terminal_bench_keeps_dim_and_rerank(width: int):
 def test_on_a_narrow_terminal_explain_keeps_stages_and_times(width: int):
     stage = {"stage": "768:int8:30", "rows_in": 100_000, "rows_out": 30, "looked": 42, "bytes": 76_800_000}
     stage |= {"ms": 4.7, "read": "int8", "engine": "numba", "threads": 2}
-    head, line = shown(tables.explain_table([stage], width), width)
+    head, line = shown(lambda: tables.explain_table([stage]), width)
     assert line.split()[:4] == ["768:int8:30", "100,000", "30", "42"]
     assert (" ms" in head, "engine" in head) == (True, width == 80)
     assert max(len(head), len(line)) <= width
@@ -170,7 +176,7 @@ def test_on_a_narrow_terminal_explain_keeps_stages_and_times(width: int):
 
 @pytest.mark.parametrize("width", [20, 30, 40, 59, 80])
 def test_on_a_narrow_terminal_list_keeps_the_counts(width: int):
-    lines = shown(indexes.listing_table(ENTRIES), width)
+    lines = shown(lambda: indexes.listing_table(ENTRIES), width)
     assert [line.split()[1] for line in lines] == ["documents", "1,234,567", "0"]
     assert lines[1].startswith("wiki100")
 

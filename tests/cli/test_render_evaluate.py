@@ -1,21 +1,17 @@
 """The table of `rsearch bench` on terminals of several widths."""
 
-import io
 from dataclasses import replace
-from unittest import mock
 
 import pytest
-from rich.console import Console
 
 from resizable_search.cli import render_evaluate
 from resizable_search.evaluate.bench import BenchReport
+from tests.cli.test_render import terminal
 from tests.evaluate.test_plots import measured, of_twelve, reported
 
 
 def shown(report: BenchReport, width: int) -> list[str]:
-    out = io.StringIO()
-    console = Console(file=out, width=width, highlight=False, markup=False)
-    with mock.patch.object(render_evaluate, "stdout_console", return_value=console):
+    with terminal(width) as out:
         render_evaluate.bench(report)
     return [line.rstrip() for line in out.getvalue().splitlines()]
 

@@ -53,6 +53,9 @@ ENVIRONMENT = {  # the variables, and what each is for
     "XDG_CONFIG_HOME": "folder of git/ignore; else ~/.config",
     "BROWSER": "browser for --open",
     "NO_COLOR": "if set, print without colours",
+    "FORCE_COLOR": "if set, print as on a terminal",
+    "COLUMNS": "width of a terminal",
+    "TERM": "dumb: print without colours and links",
 }
 
 EXAMPLES: dict[str, str] = {

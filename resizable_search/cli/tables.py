@@ -36,11 +36,11 @@ _NARROW = re.compile(r"[ -~\xa0-\xac\xae-\u02ff\u2010-\u2027\u2190-\u21ff]*")  #
 
 def terminal_width() -> int | None:
     """The columns of the terminal that stdout is, by rich's rules and variables; None: it is none."""
-    get = os.environ.get
-    is_terminal = sys.stdout.isatty() if get("FORCE_COLOR") is None else get("FORCE_COLOR") != ""
-    if not {"0": False, "1": True}.get(get("TTY_COMPATIBLE", ""), is_terminal):
+    forced = os.environ.get("FORCE_COLOR")
+    is_terminal = sys.stdout.isatty() if forced is None else forced != ""
+    if not {"0": False, "1": True}.get(os.environ.get("TTY_COMPATIBLE", ""), is_terminal):
         return None
-    if not _is_dumb() and (columns := get("COLUMNS", "")).isdigit():
+    if not _is_dumb() and (columns := os.environ.get("COLUMNS", "")).isdigit():
         return int(columns) or 80
     for stream in () if _is_dumb() else (0, 1, 2):
         with suppress(OSError):

@@ -82,7 +82,7 @@ class NumbaEngine(Engine):
     def narrowing(self, parts: Parts, keep: int, later: Parts, k: int) -> Narrowing | None:
         """Both stages in one call of a kernel, where one thread is enough and no table is to be made."""
         read = len(parts) * row_bytes(parts.dim, "1bit")
-        is_ready = parts.has_table("1bit") and later.has_table("int8")
+        is_ready = _fits(parts) and parts.has_table("1bit") and later.has_table("int8")
         if not is_ready or keep < NARROWED * k or threads_for(read, self.threads, LEAST_OF_ONE_BIT) > 1:
             return None
         fixed = parts.table("1bit"), parts.dim, keep, _room_of(keep), later.table("int8"), later.dim

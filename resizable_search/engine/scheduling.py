@@ -25,7 +25,7 @@ from resizable_search.system import usable_cores
 CHUNK_BYTES = 256 << 10  # of rows that a thread takes at once: some ten microseconds
 PATIENCE = 50e-6  # seconds that a thread stays awake for the last chunks of others: waking takes as long
 LEAST_BYTES = 1 << 20  # of rows that are worth one more thread: waking it takes some 50 microseconds
-LEAST_OF_ONE_BIT = 1 << 23  # of one-bit codes, which one thread reads nearly as fast as several do
+LEAST_OF_ONE_BIT = 1 << 23  # of one-bit codes: below twice as many, two threads were no faster than one
 FEW = 4  # queries a thread; from there on queries are shared out, not rows
 GROUP_QUERIES = 32  # that scan the rows together
 GROUP_CANDIDATES = 1 << 23  # that the buffers of one group have room for: 128 MB, touched as used

@@ -10,6 +10,7 @@ from resizable_search.build.workspace import BuildOptions
 from resizable_search.cli.output import OutputOptions, print_answer
 from resizable_search.engine import vectors
 from resizable_search.engine.base import NO_ROW
+from resizable_search.engine.numba_engine import NumbaEngine
 from resizable_search.engine.numpy_engine import NumpyEngine
 from resizable_search.engine.plan import Plan, Stage
 from resizable_search.errors import (
@@ -106,6 +107,24 @@ def test_a_plan_may_have_more_stages(index, rows):
     _, second = defined(index, query, 64, 30, np.sort(first))
     _, third = defined(index, query, FULL, 10, np.sort(second))
     assert index.scan(query[None], k=10, plan="16:80,64:float32:30,96").rows[0].tolist() == third.tolist()
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("dim", [64, 40, FULL])
+def test_the_second_query_of_a_plan_is_one_call_with_the_same_answer(rows, tmp_path, monkeypatch, dim):
+    index_of(rows, tmp_path, dims=DIMS).close()
+    with open_index("made", home=tmp_path, engine="numba") as index:
+        plan = Plan.parse(f"{dim}:1bit:50,{FULL}")
+        query = rows[3:4] + np.float32(0.1)
+        first, stages = index.run(query, plan, 10)
+        for stage in ("scan", "rescore", "truncate"):
+            monkeypatch.delattr(NumbaEngine, stage)
+        again, same_stages = index.run(query, plan, 10)
+    np.testing.assert_array_equal(again.rows, first.rows)
+    np.testing.assert_array_equal(again.scores, first.scores)
+    for one, other in zip(stages, same_stages, strict=True):
+        assert replace(one, seconds=0, prepare_seconds=0) == replace(other, seconds=0, prepare_seconds=0)
+        assert other.seconds > 0
 
 
 def test_a_rerank_of_everything_is_the_full_answer(index, rows):
